@@ -1,0 +1,1 @@
+"""Workloads, models, benchmarks and the demo."""

@@ -1,0 +1,1 @@
+"""The market server: the shell around the core."""

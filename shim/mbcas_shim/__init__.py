@@ -1,0 +1,1 @@
+"""The shim: reads cgroups, reports, carries out orders, and fails safely."""
