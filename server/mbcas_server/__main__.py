@@ -1,0 +1,36 @@
+"""The server's entry point."""
+
+import asyncio
+import logging
+import sys
+
+from mbcas_server.app import CannotStartError, run
+from mbcas_server.settings import SettingsInvalidError, load_settings
+
+EXIT_SETTINGS = 2
+
+
+def main() -> None:
+    """Runs the server until SIGTERM or SIGINT.
+
+    Exits with 0 after an orderly end, 1 where it cannot start, 2 where its settings are unusable.
+    """
+    try:
+        settings = load_settings(sys.argv[1:])
+    except SettingsInvalidError as error:
+        sys.stderr.write(f"mbcas-server: the settings cannot be used:\n{error}\n")
+        sys.exit(EXIT_SETTINGS)
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        asyncio.run(run(settings))
+    except CannotStartError as error:
+        sys.stderr.write(f"mbcas-server: cannot start: {error}\n")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

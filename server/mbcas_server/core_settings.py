@@ -1,0 +1,152 @@
+"""The settings that tune the core, under the names that `mbcas_core.parameters` gives them.
+
+Defaults and ranges live there and only there: a value out of range is refused by the core, with
+the field's name.
+"""
+
+from typing import Literal
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mbcas_core.events import Mode, Policy, PriorityClass
+from mbcas_core.parameters import Parameters
+
+ModeName = Literal["off", "recommend", "auto"]
+PolicyName = Literal["limits-only", "requests-and-limits", "requests-only", "hard-quota"]
+
+_CORE = Parameters()
+_OWN_SHAPE = ("mode", "policy", "tau", "priority_factor")
+
+
+def _mode_name(mode: Mode) -> ModeName:
+    names: dict[Mode, ModeName] = {
+        Mode.OFF: "off",
+        Mode.RECOMMEND: "recommend",
+        Mode.AUTO: "auto",
+    }
+    return names[mode]
+
+
+class CoreSettings(BaseSettings):
+    """What the core is tuned with."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        env_prefix="MBCAS_",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+    )
+
+    mode: ModeName = _mode_name(_CORE.mode)
+    """What is done with containers that do not say: "off" leaves them alone, "recommend" computes
+    what would be done, "auto" resizes them."""
+    policy: PolicyName = "limits-only"
+    """Which numbers the market sets for containers that do not say: the ceiling only
+    ("limits-only"), both, the reservation only, or one number for both ("hard-quota")."""
+    burst_credit: bool = _CORE.burst_credit
+    """Let unused quota carry over, up to one quota. Only where shims write cgroups."""
+
+    round_period_seconds: float = _CORE.round_period_seconds
+    """Time between two clearings of a node, 1 to 600. Shorter reacts sooner and writes more."""
+    tick_period_seconds: float = _CORE.tick_period_seconds
+    """Longest time between two passes of the fast loop, 0.1 to 10."""
+
+    reserve_millicores: int = _CORE.reserve_millicores
+    """Least reserve of a node: CPU that is never handed out as surplus."""
+    reserve_ratio: float = _CORE.reserve_ratio
+    """The reserve is at least this share of the allocatable CPU, 0 to 0.9."""
+    ceiling_overcommit: float = _CORE.ceiling_overcommit
+    """Sum of ceilings over supply of reservations, 1 to 100. Strict containers: 1."""
+    reclaim_max_fraction: float = _CORE.reclaim_max_fraction
+    """Share of the allocatable CPU that may be reclaimed below admitted requests, 0 to 1."""
+    quantum_millicores: int = _CORE.quantum_millicores
+    """Surplus is handed out in units of this, 1 to 1000."""
+    pod_cap_ratio: float = _CORE.pod_cap_ratio
+    """No pod gets more than this share of allocatable, or its admitted limit if that is larger,
+    0.01 to 1."""
+    default_request_millicores: int = _CORE.default_request_millicores
+    """Least weight of a pod, in millicores of request."""
+
+    tau_critical: float = _CORE.tau[PriorityClass.CRITICAL]
+    """Throttling target of priority class critical: share of wall time, 0.001 to 0.5."""
+    tau_normal: float = _CORE.tau[PriorityClass.NORMAL]
+    """The same for normal."""
+    tau_low: float = _CORE.tau[PriorityClass.LOW]
+    """The same for low."""
+    priority_factor_critical: float = _CORE.priority_factor[PriorityClass.CRITICAL]
+    """Factor of the weight of priority class critical, 0.01 to 100."""
+    priority_factor_normal: float = _CORE.priority_factor[PriorityClass.NORMAL]
+    """The same for normal."""
+    priority_factor_low: float = _CORE.priority_factor[PriorityClass.LOW]
+    """The same for low."""
+
+    reservation_quantile: float = _CORE.reservation_quantile
+    """Quantile of past 15 s demand that the reservation need rests on, 0 to 1."""
+
+    band_ratio: float = _CORE.band_ratio
+    """Moves within this share of what is applied are not worth a change, 0 to 1."""
+    band_millicores: int = _CORE.band_millicores
+    """Nor are moves below this."""
+    cut_max_ratio: float = _CORE.cut_max_ratio
+    """A round cuts at most this share, 0.01 to 1."""
+    dwell_down_seconds: float = _CORE.dwell_down_seconds
+    """A container rests this long after a change before it is cut."""
+    startup_grace_seconds: float = _CORE.startup_grace_seconds
+    """No cuts of a container younger than this, or first seen more recently."""
+    rollback_window_seconds: float = _CORE.rollback_window_seconds
+    """A cut is taken back when throttling exceeds 3 tau within this time."""
+    min_samples: int = _CORE.min_samples
+    """Samples before the first decision about a container, at least 2."""
+
+    emergency_decay_seconds: float = _CORE.emergency_decay_seconds
+    """Time in which a lifted ceiling comes back to its target after a burst."""
+    emergency_exit_seconds: float = _CORE.emergency_exit_seconds
+    """A burst is over when use stays below 0.6 of its peak for this long."""
+    order_timeout_seconds: float = _CORE.order_timeout_seconds
+    """An order without a result after this is given up."""
+    backoff_seconds: float = _CORE.backoff_seconds
+    """A container whose order was refused rests this long, doubled each time up to ten minutes."""
+    foreign_rest_seconds: float = _CORE.foreign_rest_seconds
+    """A container that somebody else changed rests this long."""
+    stale_after_seconds: float = _CORE.stale_after_seconds
+    """A container without a sample for longer takes no decisions."""
+    pod_spacing_seconds: float = _CORE.pod_spacing_seconds
+    """Time between two orders for one pod."""
+    emergency_spacing_seconds: float = _CORE.emergency_spacing_seconds
+    """The same for emergencies."""
+    resize_budget_per_second: float | None = _CORE.resize_budget_per_second
+    """Orders a second for the whole cluster; unset: max(10, 0.02 x nodes), at most 100."""
+    node_orders_per_second: float = _CORE.node_orders_per_second
+    """Orders a second for one node whose shim patches pods; no bound where it writes cgroups."""
+
+    max_nodes: int = _CORE.max_nodes
+    """Nodes this server holds; the next one is refused."""
+    max_containers_per_node: int = _CORE.max_containers_per_node
+    """Containers of one node."""
+    max_containers: int = _CORE.max_containers
+    """Containers of all nodes."""
+
+    def parameters(self) -> Parameters:
+        """Returns the core's view of these settings.
+
+        Raises:
+            InvalidInputError: A value is out of its range.
+        """
+        same = {
+            name: getattr(self, name)
+            for name in Parameters.__dataclass_fields__
+            if name not in _OWN_SHAPE
+        }
+        return Parameters(
+            mode=Mode[self.mode.upper()],
+            policy=Policy[self.policy.upper().replace("-", "_")],
+            tau={key: getattr(self, f"tau_{key.name.lower()}") for key in PriorityClass},
+            priority_factor={
+                key: getattr(self, f"priority_factor_{key.name.lower()}") for key in PriorityClass
+            },
+            **same,
+        )
