@@ -1,0 +1,53 @@
+"""Words that have no place here: other words for what has one, machines, and work left undone."""
+
+import re
+from pathlib import Path
+
+from tests.tidy import repository
+
+SYNONYMS = {
+    "allotment": "allocation",
+    "auction": "market",
+    "boost": "emergency",
+    "entitlement": "target",
+    "mcpu": "millicores",
+    "milli-cores": "millicores",
+    "millicpu": "millicores",
+    "tenant": "pod",
+    "upper bound of cpu": "ceiling",
+    "vcpu": "core",
+}
+"""Other words for a concept, and the one that stands for it everywhere."""
+
+UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK|NotImplementedError)\b")
+HOSTS = ("pypi.org", "pythonhosted.org", "proxy.golang.org", "registry.npmjs.org", "index-url")
+THIS_FILE = Path(__file__).resolve().relative_to(repository.ROOT)
+
+
+def test_a_concept_is_called_by_its_one_word() -> None:
+    words = "|".join(re.escape(word).replace(r"\ ", r"[ _]") for word in SYNONYMS)
+    pattern = re.compile(rf"(?<![a-z])({words})s?(?![a-z])", re.IGNORECASE)
+
+    assert not repository.lines_matching(pattern, _texts())
+
+
+def test_nothing_is_left_for_later() -> None:
+    assert not repository.lines_matching(UNFINISHED, _texts())
+
+
+def test_no_file_names_a_folder_of_some_machine() -> None:
+    places = [r"/home/[a-z]", r"/Users/[A-Za-z]", re.escape(f"{repository.ROOT}/")]
+    if len(Path.home().parts) > 1:
+        places.append(re.escape(f"{Path.home()}/"))
+
+    assert not repository.lines_matching(re.compile("|".join(places)), _texts())
+
+
+def test_no_file_names_a_package_registry() -> None:
+    hosts = re.compile("|".join(re.escape(host) for host in HOSTS))
+
+    assert not repository.lines_matching(hosts, _texts())
+
+
+def _texts() -> tuple[Path, ...]:
+    return tuple(path for path in repository.texts() if path not in {THIS_FILE, Path("LICENSE")})
