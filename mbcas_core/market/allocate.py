@@ -7,7 +7,7 @@ from mbcas_core.views import PriceView
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bid:
-    """What one pod of one container asks of a market; fields as in the API, checked by `allocate`."""
+    """What a pod of one container asks of a market; fields as in the API, checked by `allocate`."""
 
     id: str
     need_millicores: int

@@ -1,8 +1,32 @@
-"""Three gauges of scarcity per market."""
+"""Three gauges of scarcity per market.
+
+- **Shadow price** lambda = 1 / L, in weight per core. With V(C) the greatest sum of
+  w_i log(x_i - b'_i), lambda = dV/dC: what one more core would be worth. It equals
+  w_i / (x_i - b'_i) of every rationed bidder; a satisfied one only bounds it from above.
+  A weight is counted in millicores times a factor, so a price of 1000 on a node whose bidders
+  weigh what they were admitted with means that the surplus is as large as what they were admitted
+  with, and the price doubles as the surplus halves.
+- **Normalized shadow price** lambda (C - sum b') / W, with W the weight of those who ask for more
+  than their floor. As L is at least S / W, it lies in [0, 1]: 1 where the surplus fills nobody.
+- **Shortage** max(0, 1 - C / sum r), in [0, 1]: knows neither weights nor floors and has no jump,
+  so thresholds apply to this one only. 0.2 means 25 % overload, 0.5 means 100 %.
+
+Example: S = 400m, weights 300 and 100, neither filled: L = 400 / 400 = 1m per unit of weight,
+lambda = 1000 per core, normalized 1. If needs are 600m and 500m and C = 900m, the shortage is
+1 - 900 / 1100 = 0.18.
+"""
 
 from dataclasses import dataclass
 
-from mbcas_core.units import FloatArray
+import numpy as np
+
+from mbcas_core.market.clearing import Clearing
+from mbcas_core.units import MILLICORES_PER_CORE, FloatArray, IntArray
+from mbcas_core.views import PriceView
+
+SHADOW_PRICE_MAX = 1e12
+"""Stands for the price of a surplus of 0, in weight per core: that of the last millicore among
+bidders who weigh a million cores. Reduced floors have this price too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -10,5 +34,34 @@ class Prices:
     """The gauges of m markets, shape (m,) each."""
 
     shadow_price: FloatArray
+    """Weight per core, 0 where not rationed, at most SHADOW_PRICE_MAX."""
     shadow_price_normalized: FloatArray
     shortage: FloatArray
+
+    def of(self, market: int) -> PriceView:
+        """Returns the gauges of one market."""
+        return PriceView(
+            shadow_price=float(self.shadow_price[market]),
+            shadow_price_normalized=float(self.shadow_price_normalized[market]),
+            shortage=float(self.shortage[market]),
+        )
+
+
+def find_prices(clearing: Clearing, capacity_millicores: IntArray) -> Prices:
+    """Reads the gauges off a clearing with these capacities."""
+    demand = clearing.demand_millicores
+    rationed = demand > capacity_millicores
+    surplus = np.maximum(capacity_millicores - clearing.floor_sum_millicores, 0)
+    shared = rationed & (surplus > 0)
+
+    price: FloatArray = np.where(rationed, SHADOW_PRICE_MAX, 0.0)
+    np.divide(MILLICORES_PER_CORE, clearing.level, out=price, where=shared)
+    normalized: FloatArray = rationed.astype(np.float64)
+    np.divide(surplus, clearing.level * clearing.asking_weight, out=normalized, where=shared)
+    shortage: FloatArray = np.zeros(demand.size)
+    np.divide(demand - capacity_millicores, demand, out=shortage, where=rationed)
+    return Prices(
+        shadow_price=np.minimum(price, SHADOW_PRICE_MAX),
+        shadow_price_normalized=np.clip(normalized, 0.0, 1.0),
+        shortage=np.clip(shortage, 0.0, 1.0),
+    )
