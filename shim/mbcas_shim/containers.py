@@ -1,0 +1,200 @@
+"""The containers of local mode: a YAML file, checked whole before any of it counts."""
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import model_validator as _model_validator
+
+from mbcas_shim.counters import Counters
+from mbcas_shim.errors import ConfigurationError
+from mbcas_shim.quantity import parse_millicores
+from mbcas_shim.yaml_file import load_mapping
+
+MAX_CONTAINERS = 1000  # As many as a server takes from one node.
+
+_log = logging.getLogger(__name__)
+
+
+def _check_cgroup(text: str) -> str:
+    path = PurePosixPath(text)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in text:
+        raise ValueError(
+            f"{text!r} must be a path below the cpu controller's mount, such as mbcas-demo/api: "
+            "not absolute, without '..', not the mount itself"
+        )
+    return str(path)
+
+
+Millicores = Annotated[int, BeforeValidator(parse_millicores)]
+_Limit = Annotated[Millicores, Field(ge=1)]
+_Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=63)]
+_Cgroup = Annotated[str, Field(max_length=4096), AfterValidator(_check_cgroup)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DeclaredNode(_Strict):
+    """What the node has; by default all of its CPUs and nothing beside MBCAS's containers."""
+
+    allocatable_millicores: Annotated[_Limit | None, Field(alias="allocatable")] = None
+    unmanaged_millicores: Annotated[Millicores, Field(alias="unmanaged")] = 0
+
+
+class DeclaredContainer(_Strict):
+    """One container as its owner wants it: its admitted values, and what MBCAS may do with it."""
+
+    name: _Name
+    namespace: _Name = "local"
+    cgroup: _Cgroup
+    request_millicores: Annotated[Millicores | None, Field(alias="request")] = None
+    limit_millicores: Annotated[_Limit | None, Field(alias="limit")] = None
+    priority: Literal["critical", "normal", "low"] = "normal"
+    min_millicores: Annotated[Millicores | None, Field(alias="min")] = None
+    max_millicores: Annotated[_Limit | None, Field(alias="max")] = None
+    min_acceptable_millicores: Annotated[Millicores | None, Field(alias="min-acceptable")] = None
+    mode: Literal["off", "recommend", "auto"] = "auto"
+    policy: Literal["limits-only", "requests-and-limits", "requests-only", "hard-quota"] | None = (
+        None
+    )
+    isolation: Literal["strict"] | None = None
+
+    @_model_validator(mode="after")
+    def _check_order(self) -> Self:
+        _check_at_most("request", self.admitted_request_millicores, "limit", self.limit_millicores)
+        _check_at_most("min", self.min_millicores, "max", self.max_millicores)
+        _check_at_most("min-acceptable", self.min_acceptable_millicores, "max", self.max_millicores)
+        return self
+
+    @property
+    def pod_uid(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def admitted_request_millicores(self) -> int | None:
+        """The request, which is the limit where only that is given (as in Kubernetes)."""
+        given = self.request_millicores
+        return self.limit_millicores if given is None else given
+
+    @property
+    def is_restored_exactly(self) -> bool:
+        """True where the fail-safe must not leave more than what was admitted."""
+        return self.isolation == "strict" or self.policy == "hard-quota"
+
+    def annotations(self) -> dict[str, str]:
+        """What its pod would say under `mbcas.io/` on Kubernetes."""
+        quantities = {
+            "min-cpu": self.min_millicores,
+            "max-cpu": self.max_millicores,
+            "min-acceptable-cpu": self.min_acceptable_millicores,
+        }
+        words = {"policy": self.policy, "isolation": self.isolation}
+        return {
+            "priority-class": self.priority,
+            "mode": self.mode,
+            **{key: f"{value}m" for key, value in quantities.items() if value is not None},
+            **{key: value for key, value in words.items() if value is not None},
+        }
+
+
+class ContainersFile(_Strict):
+    """A whole file."""
+
+    node: DeclaredNode = DeclaredNode()
+    containers: Annotated[tuple[DeclaredContainer, ...], Field(max_length=MAX_CONTAINERS)] = ()
+
+    @_model_validator(mode="after")
+    def _check_unique(self) -> Self:
+        for what, values in (
+            ("the name", [container.pod_uid for container in self.containers]),
+            ("the cgroup", [container.cgroup for container in self.containers]),
+        ):
+            first: dict[str, int] = {}
+            for index, value in enumerate(values):
+                if value in first:
+                    raise ValueError(
+                        f"containers[{first[value]}] and containers[{index}] both have {what} "
+                        f"{value}; give each its own"
+                    )
+                first[value] = index
+        return self
+
+
+def load_containers(path: Path) -> ContainersFile:
+    """Reads and checks a file.
+
+    Raises:
+        ConfigurationError: One line for each thing that is wrong, with the path of its field.
+    """
+    loaded = load_mapping(path)
+    try:
+        return ContainersFile.model_validate(loaded)
+    except ValidationError as error:
+        lines = [
+            f"{path}: {_field(problem['loc'], loaded)}"
+            f"{str(problem['msg']).removeprefix('Value error, ')}"
+            for problem in error.errors()
+        ]
+        raise ConfigurationError("\n".join(lines)) from error
+
+
+class ContainersWatch:
+    """The file as it was when it could last be used."""
+
+    def __init__(self, path: Path, counters: Counters) -> None:
+        self._path = path
+        self._counters = counters
+        self._version = _version_of(path)
+        self.content = load_containers(path)
+
+    def refresh(self) -> bool:
+        """Looks at the file again; true where a new version was taken over.
+
+        A version that cannot be used is said and counted once, and the old one stays.
+        """
+        version = _version_of(self._path)
+        if version == self._version:
+            return False
+        self._version = version
+        try:
+            self.content = load_containers(self._path)
+        except ConfigurationError as error:
+            self._counters.count("containers_file_unusable", "the version before it stays in use")
+            _log.error("containers file not taken over: %s", error)
+            return False
+        _log.info("containers file taken over containers=%d", len(self.content.containers))
+        return True
+
+
+def _version_of(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116  # Once a second; Path.stat costs twice as much.
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _check_at_most(low: str, low_value: int | None, high: str, high_value: int | None) -> None:
+    if low_value is not None and high_value is not None and low_value > high_value:
+        raise ValueError(
+            f"{low} {low_value}m is above {high} {high_value}m; lower {low} or raise {high}"
+        )
+
+
+def _field(location: tuple[int | str, ...], loaded: object) -> str:
+    path = "".join(_steps(location)).lstrip(".")
+    name = ""
+    if location[:1] == ("containers",) and len(location) > 1 and isinstance(loaded, dict):
+        entry = loaded["containers"][location[1]]
+        name = f" ({entry['name']})" if isinstance(entry, dict) and "name" in entry else ""
+    return f"{path}{name}: " if path else ""
+
+
+def _steps(location: tuple[int | str, ...]) -> Iterator[str]:
+    for step in location:
+        yield f"[{step}]" if isinstance(step, int) else f".{step}"
