@@ -15,12 +15,23 @@ BINARY_SUFFIXES = frozenset({".png", ".jpg", ".gz", ".pickle", ".npz"})
 @functools.cache
 def files(suffix: str = "") -> tuple[Path, ...]:
     """Lists what is under version control or about to be, relative to the root, sorted."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    # Dubious ownership of the folder, as in some containers, is no reason to fail.
-    safe = ["git", "-c", f"safe.directory={ROOT}", *command[1:]]
-    listed = subprocess.run(safe, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    paths = {Path(name) for name in listed.split("\0") if name}
-    return tuple(sorted(p for p in paths if p.suffix.endswith(suffix) and (ROOT / p).is_file()))
+    listed = _listed_by_git() if (ROOT / ".git").exists() else _found_in_folders()
+    return tuple(sorted(p for p in listed if p.name.endswith(suffix) and (ROOT / p).is_file()))
+
+
+def _listed_by_git() -> set[Path]:
+    # In some containers the folder belongs to another user, which git takes for an attack.
+    command = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"]
+    command += ["--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    return {Path(name) for name in done.stdout.split("\0") if name}
+
+
+def _found_in_folders() -> set[Path]:
+    """Finds the files of an unpacked archive."""
+    ignored = {line.strip("/ ") for line in read(Path(".gitignore")).splitlines()}
+    paths = (path.relative_to(ROOT) for path in ROOT.rglob("*"))
+    return {path for path in paths if not ignored.intersection(path.parts)}
 
 
 def sources() -> tuple[Path, ...]:
