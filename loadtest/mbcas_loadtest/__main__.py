@@ -1,0 +1,145 @@
+"""`mbcas-loadtest`: the demo and the benchmarks."""
+
+import importlib
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mbcas_loadtest.demo.daemons import Interrupted
+from mbcas_loadtest.demo.machine import DemoError
+
+EXIT_INTERRUPTED = 130  # As a shell reports a program that Ctrl-C ended.
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+bench = typer.Typer(no_args_is_help=True, help="Measures a part of MBCAS on this machine.")
+app.add_typer(bench, name="bench")
+
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")]
+
+
+class Policy(StrEnum):
+    """Which numbers the market sets."""
+
+    LIMITS_ONLY = "limits-only"
+    REQUESTS_AND_LIMITS = "requests-and-limits"
+    HARD_QUOTA = "hard-quota"
+
+
+class Switch(StrEnum):
+    """On or off."""
+
+    ON = "on"
+    OFF = "off"
+
+
+@app.command()
+def demo(  # noqa: PLR0913, PLR0917 - each is a flag.
+    duration: Annotated[float, typer.Option(help="Seconds per phase, warm-up included.")] = 120,
+    warmup: Annotated[float, typer.Option(help="First seconds: shown, not counted.")] = 45,
+    policy: Annotated[Policy, typer.Option()] = Policy.REQUESTS_AND_LIMITS,
+    burst: Annotated[Switch, typer.Option(help="Burst credit under MBCAS.")] = Switch.ON,
+    static_burst: Annotated[Switch, typer.Option(help="The same in `static`.")] = Switch.OFF,
+    seed: Annotated[int, typer.Option(min=0, help="Of the arrivals.")] = 7,
+    json_path: Annotated[Path, typer.Option("--json", help="Where the figures go.")] = Path(
+        "demo-report.json"
+    ),
+    html_path: Annotated[Path, typer.Option("--html", help="Where the report goes.")] = Path(
+        "demo-report.html"
+    ),
+    *,
+    headless: Annotated[
+        bool, typer.Option("--headless", help="Plain lines, no live view.")
+    ] = False,
+    model: Annotated[
+        bool, typer.Option("--model", help="No real CPU, the built-in model.")
+    ] = False,
+) -> None:
+    """Runs a day's work on a small node twice: as declared, then with MBCAS."""
+    # Imported here: numpy, grpc and matplotlib take a second, and --help should not.
+    from mbcas_loadtest.demo.lines import LineView  # noqa: PLC0415
+    from mbcas_loadtest.demo.report import write_html, write_json  # noqa: PLC0415
+    from mbcas_loadtest.demo.run import DemoOptions, run_demo, stop_on_signals  # noqa: PLC0415
+    from mbcas_loadtest.demo.view import LiveView  # noqa: PLC0415
+
+    if not 0 <= warmup < duration:
+        raise typer.BadParameter(f"--warmup {warmup:g} must be from 0 to below --duration")
+    for path in (json_path, html_path):
+        if not path.absolute().parent.is_dir():
+            raise typer.BadParameter(f"{path}: there is no such folder to write it to")
+    options = DemoOptions(
+        duration_seconds=duration,
+        warmup_seconds=warmup,
+        policy=policy.value,
+        burst=burst is Switch.ON,
+        static_burst=static_burst is Switch.ON,
+        seed=seed,
+        model=model,
+    )
+    with stop_on_signals() as stop:
+        try:
+            with LineView() if headless else LiveView() as view:
+                record = run_demo(options, view, stop)
+                view.finish(record)
+        except Interrupted:
+            typer.echo("Interrupted: everything was cleaned up, no report was written.", err=True)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except DemoError as error:
+            typer.echo(f"The demo cannot go on: {error}", err=True)
+            raise typer.Exit(1) from None
+        write_json(record, json_path)
+        write_html(record, html_path)
+    typer.echo(f"Report: {html_path}  figures: {json_path}")
+
+
+@bench.command()
+def clearing(json_file: JsonFile = None) -> None:
+    """Clears the markets of 5,000 nodes with 150,000 containers."""
+    _run_bench("clearing", json_file)
+
+
+@bench.command()
+def server(json_file: JsonFile = None) -> None:
+    """Measures a report, a tick, a round and memory for 5,000 nodes of 30 containers."""
+    _run_bench("server", json_file)
+
+
+@bench.command()
+def shim(json_file: JsonFile = None) -> None:
+    """Measures a shim of 220 containers, busy and calm."""
+    _run_bench("shim", json_file)
+
+
+@bench.command()
+def reaction(
+    json_file: JsonFile = None,
+    surges: Annotated[int, typer.Option(min=1, help="How many.")] = 30,
+) -> None:
+    """Measures the time from throttling to a higher quota in the kernel, on real CPU."""
+    _run_bench("reaction", json_file, surges=surges)
+
+
+def main() -> None:
+    """Runs the command line."""
+    app()
+
+
+def _run_bench(name: str, json_file: Path | None, **arguments: int) -> None:
+    module = importlib.import_module(f"mbcas_loadtest.bench.{name}")
+    try:
+        figures: dict[str, Any] = getattr(module, f"bench_{name}")(**arguments)
+    except Interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except DemoError as error:
+        typer.echo(f"bench {name}: {error}", err=True)
+        raise typer.Exit(1) from None
+    text = json.dumps(figures, indent=2)
+    typer.echo(text)
+    if json_file is not None:
+        json_file.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The demo: real workloads under real quotas, first declared by hand, then by the market."""

@@ -1,0 +1,111 @@
+"""MBCAS as the demo runs it: the server, the shim, and what is asked of them from outside."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from threading import Event
+
+from mbcas_loadtest.clock import monotonic_seconds
+from mbcas_loadtest.demo.daemons import (
+    Addresses,
+    Daemon,
+    Usage,
+    await_ready,
+    count_metric,
+    read_page,
+    start_server,
+    start_shim,
+)
+from mbcas_loadtest.demo.machine import DemoError, Machine
+from mbcas_loadtest.demo.market_watch import MarketWatch
+from mbcas_loadtest.demo.record import DaemonCost
+
+RESIZES, APPLIED = "mbcas_resizes_total", "applied"
+VIOLATIONS = "mbcas_invariant_violations_total"
+
+
+class Control:
+    """Server and shim of one phase. `start_server`, `start_shim`, reads, `stop`."""
+
+    def __init__(
+        self, machine: Machine, addresses: Addresses, *, containers_path: Path, folder: Path
+    ) -> None:
+        self.market = MarketWatch(addresses.grpc)
+        self.addresses = addresses
+        self._machine = machine
+        self._containers_path = containers_path
+        self._folder = folder
+        self._server: Daemon | None = None
+        self._shim: Daemon | None = None
+        self._appeared_seconds = 0.0
+        self._counting_since_seconds = 0.0
+        self._resizes_before = 0
+        self._usage_before: dict[str, Usage] = {}
+
+    def start_server(self, settings: Mapping[str, str], stop: Event) -> None:
+        """Starts the server and waits until it answers."""
+        self._server = start_server(self.addresses, settings, self._folder)
+        await_ready(self._server, self.addresses, stop)
+
+    def start_shim(self, appeared_seconds: float) -> None:
+        """Starts the shim of the containers, which appeared at the given moment."""
+        self._appeared_seconds = appeared_seconds
+        arguments = self._machine.shim_arguments
+        self._shim = start_shim(self.addresses, self._containers_path, arguments, self._folder)
+        self.market.start()
+
+    def start_counting(self) -> None:
+        """Ends the warm-up."""
+        self._counting_since_seconds = monotonic_seconds()
+        self._resizes_before = self._count(RESIZES, result=APPLIED)
+        self._usage_before = {daemon.name: daemon.usage() for daemon in self._daemons()}
+
+    def check(self) -> None:
+        """Raises DemoError where a daemon has ended by itself."""
+        for daemon in self._daemons():
+            try:
+                daemon.check()
+            except DemoError:
+                # Burst credit is the shim's to take back; without it nobody else would.
+                self._machine.zero_bursts()
+                raise
+
+    def resizes(self) -> int:
+        """Returns how many resizes were applied since the warm-up."""
+        return self._count(RESIZES, result=APPLIED) - self._resizes_before
+
+    def invariant_violations(self) -> int:
+        """Returns how often a rule was broken since the server started."""
+        return self._count(VIOLATIONS)
+
+    def cost(self, name: str) -> DaemonCost:
+        """Returns what a daemon cost since the warm-up."""
+        daemon = next(daemon for daemon in self._daemons() if daemon.name == name)
+        usage, before = daemon.usage(), self._usage_before[name]
+        seconds = monotonic_seconds() - self._counting_since_seconds
+        return DaemonCost(
+            cpu_cores=(usage.cpu_seconds - before.cpu_seconds) / max(seconds, 1e-9),
+            rss_bytes=usage.rss_bytes,
+        )
+
+    def first_allocation_seconds(self, names: Sequence[str]) -> float | None:
+        """Returns how long the last container waited for a target; None if it still does."""
+        seen = self.market.first_target_seconds
+        if not set(names) <= seen.keys():
+            return None
+        return max(seen[name] for name in names) - self._appeared_seconds
+
+    def stop(self) -> None:
+        """Ends the shim, which gives back what was admitted, then the server. May be repeated."""
+        self.market.stop()
+        for daemon in (self._shim, self._server):
+            if daemon is not None:
+                daemon.stop()
+
+    def _daemons(self) -> list[Daemon]:
+        return [daemon for daemon in (self._server, self._shim) if daemon is not None]
+
+    def _count(self, metric: str, **labels: str) -> int:
+        page = read_page(self.addresses, "/metrics")
+        if page is None:
+            raise DemoError(f"the server does not answer on http://{self.addresses.http}/metrics")
+        return count_metric(page, metric, **labels)

@@ -1,0 +1,191 @@
+"""The real server and the real shim as child processes."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from mbcas_loadtest.clock import monotonic_seconds
+from mbcas_loadtest.demo.machine import Container, DemoError
+
+NODE_NAME = "demo"
+GRPC_PORT, HTTP_PORT = 7443, 7480  # Where `mbcasctl` looks when it is not told.
+READY_WITHIN_SECONDS = 30.0
+STOP_WITHIN_SECONDS = 10.0
+POLL_SECONDS = 0.1
+ERROR_CHARACTERS = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a process had used at one moment."""
+
+    cpu_seconds: float
+    rss_bytes: int
+    """The most it ever had."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where the server listens."""
+
+    grpc: str
+    http: str
+
+
+class Interrupted(Exception):  # noqa: N818 - it is a wish, not an error.
+    """Somebody asked the demo to stop."""
+
+
+class Daemon:
+    """One child process, with its log in a file."""
+
+    def __init__(self, name: str, module: str, arguments: Sequence[str], folder: Path) -> None:
+        self.name = name
+        self._log_path = folder / f"{name}.log"
+        command = [sys.executable, "-m", "mbcas_loadtest.demo.tether", "SIGTERM"]
+        command += [sys.executable, "-m", module, *arguments]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("MBCAS_")}
+        with self._log_path.open("wb") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own modules, no shell.
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                process_group=0,  # Ctrl-C in the terminal is for the demo, which ends the rest.
+                env=environment,
+            )
+
+    def check(self) -> None:
+        """Raises DemoError where it has ended by itself."""
+        status = self._process.poll()
+        if status is not None:
+            raise DemoError(f"the {self.name} ended with status {status}:\n{self._last_words()}")
+
+    def usage(self) -> Usage:
+        """Reads what it has used; zeros where it is gone."""
+        folder = Path(f"/proc/{self._process.pid}")
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            status = (folder / "status").read_text()
+        except OSError:
+            return Usage(cpu_seconds=0.0, rss_bytes=0)
+        ticks = int(fields[11]) + int(fields[12])  # Fields 14 and 15: user and system time.
+        peak = next((line for line in status.splitlines() if line.startswith("VmHWM:")), "x 0")
+        return Usage(
+            cpu_seconds=ticks / os.sysconf("SC_CLK_TCK"), rss_bytes=int(peak.split()[1]) * 1024
+        )
+
+    def stop(self) -> None:
+        """Asks it to end, then makes it. May be called again."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_WITHIN_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        self._process.wait()
+
+    def _last_words(self) -> str:
+        return self._log_path.read_text(errors="replace")[-ERROR_CHARACTERS:].strip()
+
+
+def free_addresses() -> Addresses:
+    """Returns the default addresses where they are free, so that `mbcasctl` finds the demo."""
+    grpc, http = _free_port(GRPC_PORT), _free_port(HTTP_PORT)
+    return Addresses(grpc=f"127.0.0.1:{grpc}", http=f"127.0.0.1:{http}")
+
+
+def start_server(addresses: Addresses, settings: Mapping[str, str], folder: Path) -> Daemon:
+    """Starts the server; `settings` are flags without their dashes."""
+    arguments = ["--listen-address", addresses.grpc, "--http-address", addresses.http]
+    arguments += [part for name, value in settings.items() for part in (f"--{name}", value)]
+    return Daemon("server", "mbcas_server", arguments, folder)
+
+
+def start_shim(
+    addresses: Addresses, containers_path: Path, arguments: Sequence[str], folder: Path
+) -> Daemon:
+    """Starts the shim of the demo's node."""
+    flags = ["--server-address", addresses.grpc, "--node-name", NODE_NAME]
+    flags += ["--containers-file", str(containers_path), *arguments]
+    return Daemon("shim", "mbcas_shim", flags, folder)
+
+
+def await_ready(server: Daemon, addresses: Addresses, stop: Event) -> None:
+    """Waits until the server answers.
+
+    Raises:
+        DemoError: It ended, or does not answer in time.
+        Interrupted: `stop` was set.
+    """
+    deadline = monotonic_seconds() + READY_WITHIN_SECONDS
+    while read_page(addresses, "/healthz") is None:
+        server.check()
+        if stop.wait(POLL_SECONDS):
+            raise Interrupted
+        if monotonic_seconds() > deadline:
+            raise DemoError(
+                f"the server did not answer on {addresses.http} within {READY_WITHIN_SECONDS:g} s"
+            )
+
+
+def read_page(addresses: Addresses, path: str) -> str | None:
+    """Returns a page of the server, or None where it does not answer."""
+    with contextlib.suppress(OSError, urllib.error.URLError):
+        url = f"http://{addresses.http}{path}"
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            page: bytes = answer.read()
+            return page.decode()
+    return None
+
+
+def count_metric(page: str, name: str, **labels: str) -> int:
+    """Adds up the samples of a counter that carry the given labels."""
+    return round(
+        sum(
+            sample.value
+            for family in text_string_to_metric_families(page)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+    )
+
+
+def write_containers(
+    path: Path, containers: Sequence[Container], *, node_name: str, node_millicores: int
+) -> None:
+    """Writes the file by which the shim knows its node and containers."""
+    content = {
+        "node": {"allocatable": f"{node_millicores}m", "unmanaged": "0m"},
+        "containers": [
+            {
+                "name": container.name,
+                "cgroup": f"{node_name}/{container.name}",
+                "request": f"{container.declared.millicores}m",
+                "limit": f"{container.declared.millicores}m",
+                "priority": container.declared.workload.priority_class,
+            }
+            for container in containers
+        ],
+    }
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def _free_port(wish: int) -> int:
+    for port in (wish, 0):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise DemoError("no free TCP port on 127.0.0.1")

@@ -1,0 +1,1 @@
+"""A node that is computed instead of measured, for machines without writable cgroups."""
