@@ -1,0 +1,243 @@
+"""Drawings of a demo run as SVG, in colours that follow the page's light or dark theme.
+
+Every colour below is drawn by its light value and then replaced by a CSS variable that falls back
+to it. The five data colours are Okabe and Ito's, which people with any colour vision can tell
+apart; line style says the same again.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from mbcas_loadtest.demo import wording
+from mbcas_loadtest.demo.record import ContainerSeries, Series
+
+INK, MUTED, RULE, WARM = "#1f2328", "#656d76", "#d0d7df", "#8b949f"
+USAGE, RESERVATION, CEILING, THROTTLED = "#0072b2", "#009e73", "#b87700", "#d55e00"
+VARIABLES = {
+    "ink": INK,
+    "muted": MUTED,
+    "rule": RULE,
+    "warm": WARM,
+    "usage": USAGE,
+    "reservation": RESERVATION,
+    "ceiling": CEILING,
+    "throttled": THROTTLED,
+}
+DARK_COLOURS = {
+    "ink": "#e6edf3",
+    "muted": "#9198a1",
+    "rule": "#30363d",
+    "warm": "#8b949f",
+    "usage": "#56b4e9",
+    "reservation": "#2fc99a",
+    "ceiling": "#e69f00",
+    "throttled": "#ff7b3d",
+}
+FONT_STACK = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+# Any: matplotlib types the keys as one literal of all its settings.
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "mbcas",  # The same run gives the same bytes.
+    "svg.fonttype": "none",
+    "font.size": 8.0,
+    "axes.edgecolor": RULE,
+    "axes.linewidth": 0.7,
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+}
+_NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+_THROTTLE_LEVELS = 4
+_SVG = "http://www.w3.org/2000/svg"
+_PANEL_INCHES = (5.4, 2.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeAxis:
+    """The seconds that every drawing of a run shares."""
+
+    warmup_seconds: float
+    end_seconds: float
+
+
+def highest_millicores(series: Sequence[ContainerSeries]) -> float:
+    """The top of a scale on which all of these fit."""
+    values = [
+        value
+        for one in series
+        for line in (one.usage_millicores, one.reservation_millicores, one.ceiling_millicores)
+        for value in line
+        if wording.number(value) is not None
+    ]
+    return max([*values, 10.0]) * 1.08
+
+
+def container_panel(
+    series: Series,
+    container: ContainerSeries,
+    *,
+    time: TimeAxis,
+    top_millicores: float,
+    title: str,
+) -> str:
+    """One container in one phase: usage, reservation, ceiling, and where it was throttled."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=_PANEL_INCHES)
+        axes = figure.add_axes((0.095, 0.30, 0.89, 0.62))
+        strip = figure.add_axes((0.095, 0.17, 0.89, 0.075), sharex=axes)
+        draw_container(axes, series.seconds, container, top_millicores=top_millicores)
+        draw_throttling(strip, series.seconds, container.throttled_ratio)
+        frame_time(axes, strip, time)
+        return _svg(figure, title)
+
+
+def gauge_panel(
+    seconds: Sequence[float],
+    values: Sequence[float],
+    *,
+    time: TimeAxis,
+    is_ratio: bool,
+    title: str,
+) -> str:
+    """One gauge of the market over time."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(_PANEL_INCHES[0], 1.5))
+        axes = figure.add_axes((0.095, 0.25, 0.89, 0.66))
+        count = min(len(seconds), len(values))
+        axes.plot(seconds[:count], values[:count], color=INK, lw=1.1, drawstyle="steps-post")
+        finite = [v for v in values[:count] if wording.number(v) is not None]
+        axes.set_ylim(0, max([*finite, 0.1]) * 1.1)
+        if is_ratio:
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y * 100:.0f} %"))
+        _frame_values(axes, ticks=3)
+        frame_time(axes, axes, time)
+        return _svg(figure, title)
+
+
+def draw_container(
+    axes: Axes,
+    seconds: Sequence[float],
+    container: ContainerSeries,
+    *,
+    top_millicores: float,
+) -> None:
+    """Usage as an area, reservation dashed and ceiling solid, as steps."""
+    count = min(len(seconds), len(container.usage_millicores))
+    # A second's usage belongs to the second before its reading; a setting holds from its reading.
+    axes.fill_between(
+        seconds[:count],
+        container.usage_millicores[:count],
+        step="pre",
+        color=USAGE,
+        alpha=0.28,
+        lw=0,
+    )
+    axes.plot(
+        seconds[:count],
+        container.usage_millicores[:count],
+        color=USAGE,
+        lw=0.9,
+        drawstyle="steps-pre",
+    )
+    dashed = (0, (3, 1.6))
+    for values, colour, width, dashes in (
+        (container.ceiling_millicores, CEILING, 1.5, "solid"),
+        (container.reservation_millicores, RESERVATION, 1.3, dashed),
+    ):
+        count = min(len(seconds), len(values))
+        axes.plot(
+            seconds[:count],
+            values[:count],
+            color=colour,
+            lw=width,
+            ls=dashes,
+            drawstyle="steps-post",
+        )
+    axes.set_ylim(0, top_millicores)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.0f}m"))
+    _frame_values(axes, ticks=4)
+
+
+def draw_throttling(axes: Axes, seconds: Sequence[float], ratios: Sequence[float]) -> None:
+    """A strip in which each second is the darker, the more of its periods were throttled."""
+    starts = [0.0, *seconds[:-1]]
+    levels = [
+        (start, end, _level(ratio))
+        for start, end, ratio in zip(starts, seconds, ratios, strict=False)
+    ]
+    for level, run in groupby(levels, key=lambda entry: entry[2]):
+        spans = list(run)
+        if level:
+            axes.axvspan(
+                spans[0][0], spans[-1][1], color=THROTTLED, alpha=level / _THROTTLE_LEVELS, lw=0
+            )
+    axes.axhspan(0, 1, facecolor=WARM, alpha=0.10, lw=0, zorder=0)
+    axes.set_ylim(0, 1)
+    axes.set_yticks([])
+    axes.spines["bottom"].set_visible(False)
+
+
+def frame_time(axes: Axes, lowest: Axes, time: TimeAxis) -> None:
+    """Puts the time on the lowest of the axes, and greys what is shown but not counted."""
+    if time.warmup_seconds > 0:
+        axes.axvspan(0, time.warmup_seconds, facecolor=WARM, alpha=0.20, lw=0, zorder=0)
+    axes.set_xlim(0, max(time.end_seconds, 1.0))
+    if lowest is not axes:
+        axes.tick_params(axis="x", labelbottom=False, length=0)
+    lowest.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0f} s"))
+
+
+def themed(svg: str) -> str:
+    """Puts CSS variables in the place of the colours they fall back to."""
+    for name, colour in VARIABLES.items():
+        svg = svg.replace(f": {colour}", f": var(--{name}, {colour})")
+    return re.sub(r"(font(?:-family)?:[^;\"]*?)'DejaVu Sans'[^;\"]*", rf"\1{FONT_STACK}", svg)
+
+
+def bare_svg(figure: Figure) -> str:
+    """The figure's <svg> element alone: no prologue, no metadata, no fixed size."""
+    figure.patch.set_visible(False)
+    for axes in figure.axes:
+        axes.patch.set_visible(False)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata=_NO_METADATA)
+    ET.register_namespace("", _SVG)
+    ET.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    root = ET.fromstring(buffer.getvalue())  # noqa: S314  Matplotlib wrote it just now.
+    for metadata in root.findall(f"{{{_SVG}}}metadata"):
+        root.remove(metadata)
+    del root.attrib["width"], root.attrib["height"]
+    return themed(ET.tostring(root, encoding="unicode"))
+
+
+def _svg(figure: Figure, title: str) -> str:
+    label = title.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    return bare_svg(figure).replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+
+
+def _frame_values(axes: Axes, *, ticks: int) -> None:
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=ticks, steps=[1, 2, 2.5, 5, 10]))
+    axes.grid(axis="y", color=RULE, lw=0.5, alpha=0.8)
+    axes.set_axisbelow(True)
+
+
+def _level(ratio: float) -> int:
+    present = wording.number(ratio)
+    if present is None or present <= 0:
+        return 0
+    return min(_THROTTLE_LEVELS, int(present * _THROTTLE_LEVELS * 0.999) + 1)
