@@ -1,0 +1,229 @@
+"""Wires the shim together and runs it until it is told to stop."""
+
+import asyncio
+import gc
+import logging
+import os
+import resource
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from mbcas.v1 import node_link_pb2 as pb
+from mbcas_shim.cgroup import CgroupTree
+from mbcas_shim.cgroup_tree import open_tree
+from mbcas_shim.clock import Clock
+from mbcas_shim.containers import ContainersWatch
+from mbcas_shim.counters import Counters
+from mbcas_shim.directives import Directives
+from mbcas_shim.enforce_cgroup import CgroupEnforcer
+from mbcas_shim.errors import SupersededError
+from mbcas_shim.failsafe import Failsafe
+from mbcas_shim.inventory import Inventory
+from mbcas_shim.order_queue import OrderQueue
+from mbcas_shim.outbox import Outbox
+from mbcas_shim.sampling import SLICE_SECONDS, SLICES_PER_SECOND, Sampler, SecondRecorder
+from mbcas_shim.settings import Settings
+from mbcas_shim.uplink import Connection, Uplink
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_FILES_WANTED = 65_536  # Five of each container, a thousand containers, and room.
+
+_log = logging.getLogger(__name__)
+
+
+class App:
+    """One shim: all parts, and the order in which they start and stop."""
+
+    def __init__(
+        self, settings: Settings, *, clock: Clock, uniform: Callable[[], float], nonce: int
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self.counters = Counters(clock)
+        boot_id = _BOOT_ID.read_text().strip()
+        tree = open_tree(settings.cgroup_root)
+        self._watch = ContainersWatch(settings.containers_file, self.counters)
+        self._inventory = Inventory(tree, self.counters, boot_id=boot_id)
+        self._sampler = Sampler(self.counters)
+        self._facts = _NodeFactsSource(self._watch, tree)
+        self._outbox = Outbox(
+            sampler=self._sampler,
+            inventory=self._inventory,
+            counters=self.counters,
+            node_facts=self._facts.read,
+        )
+        self._enforcer = CgroupEnforcer(
+            self._inventory,
+            self.counters,
+            allocatable_millicores=self._facts.room_millicores,
+            on_change=self._outbox.add_facts,
+        )
+        self._failsafe = Failsafe(
+            clock=clock,
+            enforcer=self._enforcer,
+            counters=self.counters,
+            uniform=uniform,
+            after_seconds=settings.failsafe_after_seconds,
+        )
+        self._orders = OrderQueue(
+            clock=clock, enforcer=self._enforcer, outbox=self._outbox, counters=self.counters
+        )
+        directives = Directives(
+            sampler=self._sampler,
+            outbox=self._outbox,
+            orders=self._orders,
+            failsafe=self._failsafe,
+            counters=self.counters,
+        )
+        self._uplink = Uplink(
+            Connection(
+                server_address=settings.server_address,
+                node_name=settings.node_name,
+                token_file=settings.token_file,
+                instance=pb.ShimInstance(
+                    boot_id=boot_id,
+                    start_monotonic_usec=round(clock.now_seconds() * 1e6),
+                    nonce=nonce,
+                ),
+            ),
+            clock=clock,
+            uniform=uniform,
+            outbox=self._outbox,
+            directives=directives,
+        )
+
+    async def run(self) -> None:
+        """Runs until SIGTERM or SIGINT, then gives back what was admitted.
+
+        Raises:
+            SupersededError: A newer shim has this node; nothing was given back, it is in charge.
+        """
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        _raise_file_limit()
+        await self.serve(stop)
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Does what `run` does, without touching the process."""
+        superseded: SupersededError | None = None
+        try:
+            await self._run_tasks(stop)
+        except* SupersededError as group:
+            superseded = next(iter(_leaves(group)))
+        finally:
+            if superseded is None:
+                await self._give_back()
+            _log.info("stopped %s", self.counters.summary())
+        if superseded is not None:
+            raise superseded
+
+    async def _run_tasks(self, stop: asyncio.Event) -> None:
+        self.look_at_containers()
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._sample(), name="sampling"),
+                group.create_task(self._orders.run(), name="orders"),
+                group.create_task(self._failsafe.run(), name="failsafe"),
+                group.create_task(self._uplink.run(), name="uplink"),
+            ]
+            # What was imported and wired lives for ever: the collector need not walk it again.
+            gc.collect()
+            gc.freeze()
+            await stop.wait()
+            for task in tasks:
+                task.cancel()
+
+    async def _give_back(self) -> None:
+        failed = await self._enforcer.restore() + await self._enforcer.zero_bursts()
+        _log.info("admitted values given back failed=%d", failed)
+
+    async def _sample(self) -> None:
+        start_seconds = self._clock.now_seconds()
+        while True:
+            recorder = self._sampler.open_second(self._clock.now_seconds())
+            await self._read_slices(recorder, start_seconds)
+            await self._clock.sleep_until(start_seconds + 1.0)
+            now = self._clock.now_seconds()
+            late_slices = int((now - start_seconds - 1.0) / SLICE_SECONDS)
+            recorder.missed_slices += late_slices
+            self._outbox.add_samples(self._sampler.close_second(recorder, now))
+            self.look_at_containers()
+            self._outbox.flush()
+            # After a long stall the lost seconds are not made up for.
+            start_seconds = now if late_slices else start_seconds + 1.0
+
+    async def _read_slices(self, recorder: SecondRecorder, start_seconds: float) -> None:
+        """Reads the ends of all slices but the last, whose end is the second's."""
+        if not recorder.tracks:
+            return  # All are calm: the process sleeps for a whole second.
+        for index in range(1, SLICES_PER_SECOND):
+            deadline_seconds = start_seconds + index * SLICE_SECONDS
+            await self._clock.sleep_until(deadline_seconds)
+            now = self._clock.now_seconds()
+            missed = int((now - deadline_seconds) / SLICE_SECONDS)
+            if missed:
+                recorder.missed_slices += missed
+                return
+            recorder.read(now)
+
+    def look_at_containers(self) -> None:
+        """Takes over a changed file, and what has become of the cgroups."""
+        if self._watch.refresh():
+            self._outbox.add_node_facts()
+        change = self._inventory.refresh(self._watch.content.containers)
+        now = self._clock.now_seconds()
+        for handle in change.gone_handles:
+            self._sampler.stop(handle)
+            self._outbox.add_removal(handle)
+        for row in change.undeclared:
+            self._enforcer.release(row)
+            row.cgroup.close()
+        for row in change.appeared:
+            self._enforcer.admit(row)
+            self._sampler.start(row, now)
+            self._outbox.add_facts(row)
+        for row in change.redeclared:
+            self._outbox.add_facts(row)
+
+
+class _NodeFactsSource:
+    """What the node has, as the containers file says now."""
+
+    def __init__(self, watch: ContainersWatch, tree: CgroupTree) -> None:
+        self._watch = watch
+        self._tree = tree
+        self._cpu_count = os.cpu_count() or 1
+
+    def read(self) -> pb.NodeFacts:
+        return pb.NodeFacts(
+            allocatable_millicores=self._allocatable_millicores(),
+            unmanaged_millicores=self._watch.content.node.unmanaged_millicores,
+            cpu_count=self._cpu_count,
+            cgroup_version=self._tree.version,
+            enforcement=pb.ENFORCEMENT_CGROUP,
+        )
+
+    def room_millicores(self) -> int:
+        """What requests of managed containers may sum to."""
+        return self._allocatable_millicores() - self._watch.content.node.unmanaged_millicores
+
+    def _allocatable_millicores(self) -> int:
+        return self._watch.content.node.allocatable_millicores or self._cpu_count * 1000
+
+
+def _raise_file_limit() -> None:
+    """Allows as many open files as root let us have: each container keeps up to five open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, _FILES_WANTED)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _leaves(group: BaseExceptionGroup[SupersededError]) -> list[SupersededError]:
+    leaves: list[SupersededError] = []
+    for error in group.exceptions:
+        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return leaves

@@ -1,0 +1,22 @@
+"""What carrying out orders means, whoever does it: a cgroup's files here, the API elsewhere."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from mbcas.v1 import node_link_pb2 as pb
+from mbcas_shim.orders import Order
+
+
+class Enforcer(Protocol):
+    """Changes what containers may use."""
+
+    kind: pb.Enforcement.ValueType
+
+    async def apply(self, orders: Sequence[Order]) -> list[pb.OrderResult]:
+        """Carries out the orders of one pod, cuts first, and answers each of them."""
+
+    async def restore(self) -> int:
+        """Brings every managed row back to what was admitted; returns how many could not be."""
+
+    async def zero_bursts(self) -> int:
+        """Takes burst credit from every managed row; returns how many kept theirs."""

@@ -1,0 +1,89 @@
+"""Gives back admitted values when the server has been silent for too long."""
+
+import logging
+from collections.abc import Callable
+
+from mbcas_shim.clock import Clock
+from mbcas_shim.counters import Counters
+from mbcas_shim.enforce import Enforcer
+
+RETRY_SECONDS = 30.0  # While the server stays silent, rows that could not be restored.
+
+_log = logging.getLogger(__name__)
+
+
+class Failsafe:
+    """Watches for silence. A word from the server ends it; orders then bring rows where they go."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        enforcer: Enforcer,
+        counters: Counters,
+        uniform: Callable[[], float],
+        after_seconds: float,
+    ) -> None:
+        self.after_seconds = after_seconds
+        """How long silence may last. The settings directive replaces it."""
+        self.spread_seconds = 0.0
+        """The longest random wait after that; the same."""
+        self.spread_max_seconds = 0.0
+        """The most that the server may make of it. It spreads API writes of many nodes, so where
+        files are written instead it stays 0."""
+        self.is_active = False
+        self._clock = clock
+        self._enforcer = enforcer
+        self._counters = counters
+        self._uniform = uniform
+        self._heard_seconds = clock.now_seconds()
+
+    def heard(self) -> None:
+        """Notes that the server spoke."""
+        self._heard_seconds = self._clock.now_seconds()
+        if self.is_active:
+            self.is_active = False
+            _log.warning("fail-safe left: the server speaks again")
+
+    async def run(self) -> None:
+        """Watches for ever."""
+        while True:
+            await self._wait_for_silence()
+            await self._hold()
+
+    async def _wait_for_silence(self) -> None:
+        """Returns once silence has lasted, and the random wait after it was silent too."""
+        while True:
+            heard_seconds = self._heard_seconds
+            spread = min(self.spread_seconds, self.spread_max_seconds) * self._uniform()
+            while self._silent_seconds() < self.after_seconds:
+                # The settings may shorten it meanwhile: look again at least every second.
+                remaining = self.after_seconds - self._silent_seconds()
+                await self._sleep(min(remaining, 1.0))
+            await self._sleep(spread)
+            if self._heard_seconds == heard_seconds or self._is_silent():
+                return
+
+    async def _hold(self) -> None:
+        self.is_active = True
+        self._counters.count(
+            "failsafe_entered", f"no word from the server for {self._silent_seconds():.0f} s"
+        )
+        _log.warning("fail-safe entered: admitted values come back")
+        while self._is_silent():
+            failed = await self._enforcer.restore()
+            if failed:
+                _log.warning("fail-safe could not restore rows=%d", failed)
+            retry_seconds = self._clock.now_seconds() + RETRY_SECONDS
+            while self._is_silent() and self._clock.now_seconds() < retry_seconds:
+                await self._sleep(1.0)
+        self.is_active = False
+
+    def _silent_seconds(self) -> float:
+        return self._clock.now_seconds() - self._heard_seconds
+
+    def _is_silent(self) -> bool:
+        return self._silent_seconds() >= self.after_seconds
+
+    async def _sleep(self, seconds: float) -> None:
+        await self._clock.sleep_until(self._clock.now_seconds() + seconds)

@@ -1,0 +1,192 @@
+"""The node's containers: what was declared of each, joined with its cgroup while that exists."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from mbcas_shim.cgroup import Bandwidth, CgroupTree, CpuCgroup, Identity
+from mbcas_shim.containers import DeclaredContainer
+from mbcas_shim.counters import Counters
+from mbcas_shim.errors import CgroupError, CgroupGoneError
+
+MAX_HANDLE = 1_000_000  # The wire's bound.
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """A request and a limit in millicores; None where there is none."""
+
+    request_millicores: int | None = None
+    limit_millicores: int | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """One container that is there. The kernel keeps its limit; its request only the shim knows."""
+
+    handle: int
+    declared: DeclaredContainer
+    cgroup: CpuCgroup
+    container_id: str
+    bandwidth: Bandwidth
+    request_millicores: int | None
+    admitted: Cpu
+    restores_exactly: bool
+    is_written: bool = False
+    """True once anything of it was changed."""
+    _sent: tuple[Bandwidth, int] | None = field(default=None, repr=False)
+
+    @property
+    def is_managed(self) -> bool:
+        """True where the shim may write without being ordered to: give back, take burst away."""
+        return self.is_written or self.declared.mode == "auto"
+
+    def in_force(self) -> Cpu:
+        """What the spec would say: what was last asked for, while the kernel enforces that."""
+        limit = self.bandwidth.limit_millicores()
+        if self._sent is not None and self._sent[0][:2] == self.bandwidth[:2]:
+            limit = self._sent[1]
+        return Cpu(self.request_millicores, limit)
+
+    def note_sent(self, limit_millicores: int) -> None:
+        """Remembers a limit as it was asked for, which the quota may have rounded."""
+        self._sent = (self.bandwidth, limit_millicores)
+
+    def read_bandwidth(self) -> bool:
+        """Reads what the kernel enforces; true where that changed."""
+        before, self.bandwidth = self.bandwidth, self.cgroup.bandwidth()
+        return self.bandwidth != before
+
+    def adopt(self, declared: DeclaredContainer) -> None:
+        """Takes over a new declaration of the same container."""
+        self.declared = declared
+        self.admitted = _admitted(declared)
+        self.restores_exactly = declared.is_restored_exactly
+
+
+@dataclass(slots=True)
+class InventoryChange:
+    """What one look at the cgroups found."""
+
+    appeared: list[Row] = field(default_factory=list)
+    """New rows, and rows whose cgroup was replaced: their counters start anew."""
+    redeclared: list[Row] = field(default_factory=list)
+    undeclared: list[Row] = field(default_factory=list)
+    """Rows taken out of the file whose cgroup lives on; to be closed by the caller."""
+    gone_handles: list[int] = field(default_factory=list)
+
+
+class Inventory:
+    """All rows, by (pod uid, container name) and by handle."""
+
+    def __init__(self, tree: CgroupTree, counters: Counters, *, boot_id: str) -> None:
+        self._tree = tree
+        self._counters = counters
+        self._boot_id = boot_id
+        self._by_key: dict[tuple[str, str], Row] = {}
+        self._awaited: set[str] = set()
+        self._lives: dict[str, tuple[Identity, int]] = {}
+        self._last_handle = 0
+
+    @property
+    def rows(self) -> Iterable[Row]:
+        return self._by_key.values()
+
+    def find(self, pod_uid: str, container: str) -> Row | None:
+        return self._by_key.get((pod_uid, container))
+
+    def refresh(self, declared: Iterable[DeclaredContainer]) -> InventoryChange:
+        """Compares the declarations with the cgroups that there are."""
+        change = InventoryChange()
+        wanted = {(item.pod_uid, item.name): item for item in declared}
+        for key in [key for key in self._by_key if key not in wanted]:
+            row = self._by_key.pop(key)
+            self._lives.pop(row.declared.cgroup, None)
+            change.undeclared.append(row)
+            change.gone_handles.append(row.handle)
+        for key, item in wanted.items():
+            present = self._by_key.get(key)
+            if present is None or not self._is_alive(present, item):
+                self._replace(key, item, present, change)
+            elif present.declared != item:
+                present.adopt(item)
+                change.redeclared.append(present)
+        self._awaited &= {item.cgroup for item in wanted.values()}
+        return change
+
+    def _is_alive(self, row: Row, item: DeclaredContainer) -> bool:
+        if row.declared.cgroup != item.cgroup:
+            return False
+        try:
+            return self._tree.identity(item.cgroup) == row.cgroup.identity
+        except CgroupError as error:
+            self._counters.count("cgroup_unreadable", error)
+            return True
+
+    def _replace(
+        self,
+        key: tuple[str, str],
+        item: DeclaredContainer,
+        old: Row | None,
+        change: InventoryChange,
+    ) -> None:
+        if old is not None:
+            old.cgroup.close()
+            del self._by_key[key]
+        row = self._open(item, None if old is None else old.handle)
+        if row is not None:
+            self._by_key[key] = row
+            change.appeared.append(row)
+        elif old is not None:
+            change.gone_handles.append(old.handle)
+            _log.info("container gone cgroup=%s", item.cgroup)
+
+    def _open(self, item: DeclaredContainer, handle: int | None) -> Row | None:
+        try:
+            cgroup = self._tree.open(item.cgroup)
+        except CgroupGoneError:
+            if item.cgroup not in self._awaited:
+                self._awaited.add(item.cgroup)
+                _log.info("waiting for a cgroup to appear cgroup=%s", item.cgroup)
+            return None
+        except CgroupError as error:
+            self._counters.count("cgroup_unusable", error)
+            return None
+        try:
+            bandwidth = cgroup.bandwidth()
+        except CgroupError as error:
+            cgroup.close()
+            self._counters.count("cgroup_unusable", error)
+            return None
+        self._awaited.discard(item.cgroup)
+        return Row(
+            handle=self._next_handle() if handle is None else handle,
+            declared=item,
+            cgroup=cgroup,
+            container_id=self._container_id(item.cgroup, cgroup.identity),
+            bandwidth=bandwidth,
+            request_millicores=item.admitted_request_millicores,
+            admitted=_admitted(item),
+            restores_exactly=item.is_restored_exactly,
+        )
+
+    def _container_id(self, path: str, identity: Identity) -> str:
+        # A file system may give a new directory the inode of the one before it: count its lives.
+        last, lives = self._lives.get(path, (identity, -1))
+        lives = lives + 1 if last == identity else 0
+        self._lives[path] = identity, lives
+        return f"{self._boot_id}:{identity.device}:{identity.inode}:{lives}"
+
+    def _next_handle(self) -> int:
+        # Rising numbers keep a handle from being removed and given out in one report.
+        if self._last_handle >= MAX_HANDLE:
+            taken = {row.handle for row in self._by_key.values()}
+            return next(handle for handle in range(1, MAX_HANDLE + 1) if handle not in taken)
+        self._last_handle += 1
+        return self._last_handle
+
+
+def _admitted(declared: DeclaredContainer) -> Cpu:
+    return Cpu(declared.admitted_request_millicores, declared.limit_millicores)
