@@ -5,6 +5,7 @@ to it. The five data colours are Okabe and Ito's, which people with any colour v
 apart; line style says the same again.
 """
 
+import html
 import io
 import re
 from collections.abc import Sequence
@@ -45,7 +46,7 @@ DARK_COLOURS = {
 }
 FONT_STACK = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 # Any: matplotlib types the keys as one literal of all its settings.
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "mbcas",  # The same run gives the same bytes.
     "svg.fonttype": "none",
     "font.size": 8.0,
@@ -96,10 +97,10 @@ def container_panel(
     title: str,
 ) -> str:
     """One container in one phase: usage, reservation, ceiling, and where it was throttled."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=_PANEL_INCHES)
-        axes = figure.add_axes((0.095, 0.30, 0.89, 0.62))
-        strip = figure.add_axes((0.095, 0.17, 0.89, 0.075), sharex=axes)
+        axes = figure.add_axes((0.095, 0.30, 0.87, 0.62))
+        strip = figure.add_axes((0.095, 0.17, 0.87, 0.075), sharex=axes)
         draw_container(axes, series.seconds, container, top_millicores=top_millicores)
         draw_throttling(strip, series.seconds, container.throttled_ratio)
         frame_time(axes, strip, time)
@@ -115,9 +116,9 @@ def gauge_panel(
     title: str,
 ) -> str:
     """One gauge of the market over time."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(_PANEL_INCHES[0], 1.5))
-        axes = figure.add_axes((0.095, 0.25, 0.89, 0.66))
+        axes = figure.add_axes((0.095, 0.25, 0.87, 0.66))
         count = min(len(seconds), len(values))
         axes.plot(seconds[:count], values[:count], color=INK, lw=1.1, drawstyle="steps-post")
         finite = [v for v in values[:count] if wording.number(v) is not None]
@@ -135,8 +136,9 @@ def draw_container(
     container: ContainerSeries,
     *,
     top_millicores: float,
+    has_reservation: bool = True,
 ) -> None:
-    """Usage as an area, reservation dashed and ceiling solid, as steps."""
+    """Usage as an area, ceiling solid and reservation dashed, as steps."""
     count = min(len(seconds), len(container.usage_millicores))
     # A second's usage belongs to the second before its reading; a setting holds from its reading.
     axes.fill_between(
@@ -156,8 +158,8 @@ def draw_container(
     )
     dashed = (0, (3, 1.6))
     for values, colour, width, dashes in (
-        (container.ceiling_millicores, CEILING, 1.5, "solid"),
-        (container.reservation_millicores, RESERVATION, 1.3, dashed),
+        (container.ceiling_millicores, CEILING, 2.0, "solid"),
+        (container.reservation_millicores if has_reservation else [], RESERVATION, 1.2, dashed),
     ):
         count = min(len(seconds), len(values))
         axes.plot(
@@ -226,7 +228,7 @@ def bare_svg(figure: Figure) -> str:
 
 
 def _svg(figure: Figure, title: str) -> str:
-    label = title.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    label = html.escape(title)
     return bare_svg(figure).replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
 
 

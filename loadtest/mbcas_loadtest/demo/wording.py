@@ -61,6 +61,5 @@ def points(before: float | None, after: float | None) -> str:
     if first is None or second is None:
         return DASH
     change = (second - first) * 100
-    if abs(change) < 0.05:  # noqa: PLR2004  What rounds to nothing is called nothing.
-        return "±0.0 pt"
-    return f"{change:+.1f} pt".replace("-", MINUS)
+    decimals = 1 if change == 0 or abs(change) >= 0.05 else 2  # noqa: PLR2004  Rounds to nothing.
+    return f"{change:+.{decimals}f} pt".replace("-", MINUS)
