@@ -1,8 +1,6 @@
 """Errors, as gRPC statuses: one table, used at the boundary of every rpc."""
 
-import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
 from typing import Any, NoReturn
 
 import grpc
@@ -31,9 +29,9 @@ CODES: dict[type[MbcasError], grpc.StatusCode] = {
     UnknownPodError: grpc.StatusCode.NOT_FOUND,
 }
 VIOLATIONS_MAX = 10
+ABORT_SECONDS = 1.0
 
 Context = grpc.aio.ServicerContext[Any, Any]
-logger = logging.getLogger(__name__)
 
 
 class RefusedError(Exception):
@@ -50,22 +48,15 @@ class RefusedError(Exception):
         self.reason = reason
 
 
-@asynccontextmanager
-async def answering(context: Context, rpc: str) -> AsyncIterator[None]:
-    """Ends the call with the status that belongs to an error raised inside."""
-    try:
-        yield
-    except MbcasError as error:
-        code = CODES.get(type(error), grpc.StatusCode.INTERNAL)
-        await abort(context, code, str(error), _violations(error))
-    except RefusedError as error:
-        details = [_info(error.reason)] if error.reason else []
-        await abort(context, error.code, str(error), details)
-    except (grpc.aio.AbortError, grpc.RpcError):
-        raise
-    except Exception:
-        logger.exception("call failed rpc=%s", rpc)
-        await abort(context, grpc.StatusCode.INTERNAL, "internal error; the server's log has it")
+async def refuse(context: Context, error: MbcasError | RefusedError) -> NoReturn:
+    """Ends the call with the status that belongs to an error."""
+    match error:
+        case RefusedError():
+            details = [_info(error.reason)] if error.reason else []
+            await abort(context, error.code, str(error), details)
+        case _:
+            code = CODES.get(type(error), grpc.StatusCode.INTERNAL)
+            await abort(context, code, str(error), _violations(error))
 
 
 async def abort(
@@ -78,7 +69,13 @@ async def abort(
     message = message if len(message) <= MESSAGE_MAX else message[: MESSAGE_MAX - 1] + "…"
     number, _ = code.value
     status = status_pb2.Status(code=number, message=message, details=details or [])
-    await context.abort(code, message, (("grpc-status-details-bin", status.SerializeToString()),))
+    trailers = (("grpc-status-details-bin", status.SerializeToString()),)
+    try:
+        async with asyncio.timeout(ABORT_SECONDS):
+            await context.abort(code, message, trailers)
+    except TimeoutError:
+        # The caller does not read; the status waits for it in the transport.
+        raise grpc.aio.AbortError(message) from None
 
 
 def _violations(error: MbcasError) -> list[AnyMessage]:

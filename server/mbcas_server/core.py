@@ -1,0 +1,66 @@
+"""What the shell needs of the core, in one place, so that tests can put a small one there."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from mbcas_core import explain
+from mbcas_core.effects import Effect
+from mbcas_core.events import Event
+from mbcas_core.market.allocate import AllocateAnswer, Bid
+from mbcas_core.rounds import Rounds
+from mbcas_core.views import DecisionView, MarketView
+
+
+class Core(Protocol):
+    """The state machine and what it shows; see `mbcas_core.rounds` and `mbcas_core.explain`."""
+
+    @property
+    def counters(self) -> Mapping[str, int]: ...
+
+    @property
+    def tick_count(self) -> int: ...
+
+    def handle(self, event: Event) -> list[Effect]: ...
+
+    def node_names(self) -> list[str]: ...
+
+    def changed_nodes(self, since_tick: int) -> list[str]: ...
+
+    def market_view(self, node: str, *, include_containers: bool) -> MarketView: ...
+
+    def explain_pod(self, namespace: str, name: str) -> list[DecisionView]: ...
+
+    def allocate(self, node: str, bids: list[Bid]) -> AllocateAnswer: ...
+
+
+class RoundsCore:
+    """The real one."""
+
+    def __init__(self, rounds: Rounds) -> None:
+        self._rounds = rounds
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        return self._rounds.counters
+
+    @property
+    def tick_count(self) -> int:
+        return self._rounds.tick_count
+
+    def handle(self, event: Event) -> list[Effect]:
+        return self._rounds.handle(event)
+
+    def node_names(self) -> list[str]:
+        return explain.node_names(self._rounds)
+
+    def changed_nodes(self, since_tick: int) -> list[str]:
+        return explain.changed_nodes(self._rounds, since_tick)
+
+    def market_view(self, node: str, *, include_containers: bool) -> MarketView:
+        return explain.market_view(self._rounds, node, include_containers=include_containers)
+
+    def explain_pod(self, namespace: str, name: str) -> list[DecisionView]:
+        return explain.explain_pod(self._rounds, namespace, name)
+
+    def allocate(self, node: str, bids: list[Bid]) -> AllocateAnswer:
+        return explain.allocate(self._rounds, node, bids)

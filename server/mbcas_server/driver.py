@@ -1,0 +1,235 @@
+"""The loop that decides: it alone changes the core's state.
+
+Each tick takes in what the inboxes hold, tells the core that a tick is due, and carries out what
+the core wants done. A tick is due a tick period after the last one was; it comes earlier when
+reports wait and ticks are cheap, so that a small cluster reacts within a fraction of a second while
+a large one spends no more than it has to.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from mbcas_core.effects import Effect, Notice, RequestInventory, SendOrders, Violation
+from mbcas_core.events import Event, NodeAttached, NodeDetached, ReportArrived, TickDue
+from mbcas_server.clock import Clock
+from mbcas_server.core import Core
+from mbcas_server.links import Link, Links
+from mbcas_server.logs import LimitedLog
+from mbcas_server.metrics import Metrics
+from mbcas_server.resizes import Resizes
+from mbcas_server.settings import Settings
+from mbcas_server.watchers import Watchers
+
+EARLY_TICK_LOAD = 0.05  # Early ticks spend at most this share of the time.
+COALESCE_SECONDS = 0.02  # Reports that arrive together are taken in together.
+SLICE_SECONDS = 0.005  # The transport gets its turn at least this often between nodes.
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Driver:
+    """Drives one core. `run` never returns by itself; every other method is for one tick."""
+
+    core: Core
+    links: Links
+    watchers: Watchers
+    settings: Settings
+    clock: Clock
+    metrics: Metrics
+    last_tick_seconds: float = field(init=False)
+    """When the last tick was completed."""
+    _tick_cost_seconds: float = field(init=False, default=0.0)
+    _heartbeat_due_seconds: float = field(init=False)
+    _known_nodes: set[str] = field(init=False, default_factory=set)
+    _inventories: list[Link] = field(init=False, default_factory=list)
+    _log: LimitedLog = field(init=False)
+    _resizes: Resizes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.last_tick_seconds = self._heartbeat_due_seconds = self.clock.now_seconds()
+        self._log = LimitedLog(logger, self.clock)
+        self._resizes = Resizes(self.metrics)
+
+    async def run(self) -> None:
+        """Ticks for as long as it is let."""
+        period_seconds = self.settings.tick_period_seconds
+        deadline_seconds = self.clock.now_seconds() + period_seconds
+        while True:
+            await self._wait_for_tick(deadline_seconds)
+            await self.tick()
+            now_seconds = self.clock.now_seconds()
+            if now_seconds < deadline_seconds:
+                deadline_seconds = now_seconds + period_seconds
+                continue
+            deadline_seconds += period_seconds
+            missed = int((now_seconds - deadline_seconds) // period_seconds) + 1
+            if missed > 0:
+                self.metrics.ticks_missed.inc(missed)
+                deadline_seconds += missed * period_seconds
+
+    async def tick(self) -> None:
+        """Takes in what has come, lets the core decide, and carries it out."""
+        begin_seconds = self.clock.now_seconds()
+        since_tick = self.core.tick_count
+        arrivals = await self._take_in()
+        await self._carry_out(self._handle(TickDue(time_seconds=self.clock.now_seconds())))
+        self._request_inventories()
+        self._tell_watchers(since_tick)
+        end_seconds = self.clock.now_seconds()
+        if end_seconds >= self._heartbeat_due_seconds:
+            self._heartbeat_due_seconds = end_seconds + self.settings.heartbeat_seconds
+            await self._send_heartbeats()
+        self._tick_cost_seconds = end_seconds - begin_seconds
+        self.last_tick_seconds = end_seconds
+        self.metrics.tick_seconds.observe(self._tick_cost_seconds)
+        self.metrics.last_tick_time.set(self.clock.unix_seconds())
+        for arrived_seconds in arrivals:
+            self.metrics.report_wait_seconds.observe(end_seconds - arrived_seconds)
+
+    async def _wait_for_tick(self, deadline_seconds: float) -> None:
+        spacing_seconds = max(
+            self.settings.tick_spacing_seconds, self._tick_cost_seconds / EARLY_TICK_LOAD
+        )
+        earliest_seconds = self.last_tick_seconds + spacing_seconds
+        if earliest_seconds < deadline_seconds:
+            await self.clock.sleep_until(earliest_seconds)
+            if not await self._wait_for_report(deadline_seconds):
+                return
+            deadline_seconds = min(deadline_seconds, self.clock.now_seconds() + COALESCE_SECONDS)
+        await self.clock.sleep_until(deadline_seconds)
+
+    async def _wait_for_report(self, deadline_seconds: float) -> bool:
+        """Returns whether something is there to take in before the deadline."""
+        async with asyncio.TaskGroup() as group:
+            report = group.create_task(self.links.wait_due(), name="report")
+            deadline = group.create_task(self.clock.sleep_until(deadline_seconds), name="deadline")
+            await asyncio.wait({report, deadline}, return_when=asyncio.FIRST_COMPLETED)
+            came = report.done()
+            report.cancel()
+            deadline.cancel()
+        return came
+
+    async def _take_in(self) -> list[float]:
+        """Tells the core what the streams have brought; returns when the reports arrived."""
+        arrivals: list[float] = []
+        turn_seconds = self.clock.now_seconds()
+        for name in self.links.take_due():
+            change = self.links.take_change(name)
+            if change is None:
+                continue
+            now_seconds = self.clock.now_seconds()
+            if change.last_words is not None:
+                await self._take_reports(change.last_words, arrivals)
+            if change.detached:
+                await self._do(NodeDetached(node=name, time_seconds=now_seconds))
+            if change.attached:
+                await self._do(NodeAttached(node=name, time_seconds=now_seconds))
+            if change.current is not None:
+                await self._take_reports(change.current, arrivals)
+            if self.clock.now_seconds() - turn_seconds > SLICE_SECONDS:
+                await asyncio.sleep(0)
+                turn_seconds = self.clock.now_seconds()
+        return arrivals
+
+    async def _take_reports(self, link: Link, arrivals: list[float]) -> None:
+        report = link.inbox.drain()
+        if link.arrived_seconds is not None:
+            arrivals.append(link.arrived_seconds)
+            link.arrived_seconds = None
+        self._note_inventory(link)
+        if report is None:
+            return
+        self._resizes.ended(report.results)
+        now_seconds = self.clock.now_seconds()
+        await self._do(ReportArrived(node=link.node, time_seconds=now_seconds, report=report))
+
+    async def _do(self, event: Event) -> None:
+        await self._carry_out(self._handle(event))
+
+    def _handle(self, event: Event) -> list[Effect]:
+        try:
+            return self.core.handle(event)
+        except Exception:
+            # The supervisor's place: one event that the core fails on must not stop the others.
+            kind = type(event).__name__
+            self.metrics.event_failures.labels(event=kind).inc()
+            logger.exception("core failed event=%s node=%s", kind, getattr(event, "node", ""))
+            return []
+
+    async def _carry_out(self, effects: list[Effect]) -> None:
+        turn_seconds = self.clock.now_seconds()
+        for effect in effects:
+            self._carry_out_one(effect)
+            if self.clock.now_seconds() - turn_seconds > SLICE_SECONDS:
+                await asyncio.sleep(0)
+                turn_seconds = self.clock.now_seconds()
+
+    def _carry_out_one(self, effect: Effect) -> None:
+        match effect:
+            case SendOrders():
+                self._send_orders(effect)
+            case RequestInventory():
+                link = self.links.link(effect.node)
+                if link is not None:
+                    link.inbox.ask_inventory("core")
+                    self._note_inventory(link)
+                detail = f"node={effect.node} reason={effect.reason!r}"
+                self._log.log(logging.INFO, "inventory needed", detail)
+            case Violation():
+                self.metrics.invariant_violations.labels(rule=effect.rule).inc()
+                self._log.log(
+                    logging.ERROR,
+                    "rule violated",
+                    f"rule={effect.rule} node={effect.node} {effect.detail}",
+                )
+            case Notice():
+                self.metrics.notices.labels(event=effect.event).inc()
+                self._log.log(logging.INFO, effect.event, f"node={effect.node} {effect.detail}")
+            case _:
+                assert_never(effect)
+
+    def _send_orders(self, effect: SendOrders) -> None:
+        link = self.links.link(effect.node)
+        if link is None:
+            self.metrics.orders_dropped.inc(len(effect.orders))
+            return
+        self._resizes.sent(effect.orders)
+        link.outbox.put_orders(effect.orders, now_seconds=self.clock.now_seconds())
+
+    def _note_inventory(self, link: Link) -> None:
+        """Remembers to ask for an inventory, once for each time that one is wanted."""
+        if not link.inbox.inventory_wanted:
+            link.inventory_requested = False
+        elif not link.inventory_requested:
+            link.inventory_requested = True
+            self._inventories.append(link)
+
+    def _request_inventories(self) -> None:
+        for link in self._inventories:
+            self.metrics.inventory_requests.labels(reason=link.inbox.inventory_wanted).inc()
+            link.outbox.put_heartbeat(tick=self.core.tick_count, inventory_requested=True)
+        self._inventories.clear()
+
+    async def _send_heartbeats(self) -> None:
+        turn_seconds = self.clock.now_seconds()
+        container_count = 0
+        for link in self.links.connected():
+            container_count += link.inbox.container_count
+            link.outbox.put_heartbeat(
+                tick=self.core.tick_count, inventory_requested=bool(link.inbox.inventory_wanted)
+            )
+            if self.clock.now_seconds() - turn_seconds > SLICE_SECONDS:
+                await asyncio.sleep(0)
+                turn_seconds = self.clock.now_seconds()
+        self.links.container_count = container_count
+
+    def _tell_watchers(self, since_tick: int) -> None:
+        if not len(self.watchers):
+            return
+        changed = set(self.core.changed_nodes(since_tick))
+        nodes = set(self.core.node_names())
+        self.watchers.tell(changed & nodes, self._known_nodes - nodes)
+        self._known_nodes = nodes

@@ -1,0 +1,148 @@
+"""Metrics read from the core's views when somebody scrapes.
+
+Per container there are at most `metrics_containers_max` rows, in the order of node, namespace, pod
+and container: a large cluster's would fill the scraper.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from mbcas_core.errors import UnknownNodeError, UnknownPodError
+from mbcas_core.views import DecisionView, MarketView
+from mbcas_server.core import Core
+
+CONTAINER_LABELS = ("node", "namespace", "pod", "container")
+GOOD_LABELS = ("node", "good")
+NODES_PER_TURN = 20  # The transport gets its turn this often.
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Families:
+    shadow_price: GaugeMetricFamily = field(
+        default_factory=lambda: GaugeMetricFamily(
+            "mbcas_shadow_price",
+            "Weight per core of every rationed bid; 0 while the market is not rationed",
+            labels=GOOD_LABELS,
+        )
+    )
+    shadow_price_normalized: GaugeMetricFamily = field(
+        default_factory=lambda: GaugeMetricFamily(
+            "mbcas_shadow_price_normalized", "The shadow price from 0 to 1", labels=GOOD_LABELS
+        )
+    )
+    shortage: GaugeMetricFamily = field(
+        default_factory=lambda: GaugeMetricFamily(
+            "mbcas_shortage", "max(0, 1 - capacity / total need)", labels=GOOD_LABELS
+        )
+    )
+    weight: GaugeMetricFamily = field(
+        default_factory=lambda: GaugeMetricFamily(
+            "mbcas_effective_weight", "The pod's weight in its market", labels=CONTAINER_LABELS
+        )
+    )
+    lag: GaugeMetricFamily = field(
+        default_factory=lambda: GaugeMetricFamily(
+            "mbcas_allocation_lag_seconds",
+            "From the last order to its being applied",
+            labels=CONTAINER_LABELS,
+        )
+    )
+    predicted: GaugeMetricFamily = field(
+        default_factory=lambda: GaugeMetricFamily(
+            "mbcas_predicted_usage_milli",
+            "Forecast of demand for the next round, in millicores",
+            labels=CONTAINER_LABELS,
+        )
+    )
+    classification: GaugeMetricFamily = field(
+        default_factory=lambda: GaugeMetricFamily(
+            "mbcas_workload_classification",
+            "Containers of each class, among those with metrics of their own",
+            labels=("class",),
+        )
+    )
+    hysteresis_skips: CounterMetricFamily = field(
+        default_factory=lambda: CounterMetricFamily(
+            "mbcas_hysteresis_skips", "Moves held back by band, dwell or spacing"
+        )
+    )
+    fastloop_seconds: CounterMetricFamily = field(
+        default_factory=lambda: CounterMetricFamily(
+            "mbcas_fastloop_active_duration_seconds",
+            "Time that containers were held up by the fast loop, summed over containers",
+        )
+    )
+    core_events: CounterMetricFamily = field(
+        default_factory=lambda: CounterMetricFamily(
+            "mbcas_server_core_events", "What the core counts, by name", labels=("event",)
+        )
+    )
+
+    def all(self) -> list[Metric]:
+        return [getattr(self, name) for name in self.__dataclass_fields__]
+
+
+class MarketMetrics:
+    """Reads the views; `gather` must run where the driver runs."""
+
+    def __init__(self, core: Core, *, containers_max: int) -> None:
+        self._core = core
+        self._containers_max = containers_max
+
+    async def gather(self) -> list[Metric]:
+        """Returns the families with their samples."""
+        families = _Families()
+        classes: Counter[str] = Counter()
+        rows_left = self._containers_max
+        for index, node in enumerate(self._core.node_names()):
+            if index % NODES_PER_TURN == NODES_PER_TURN - 1:
+                await asyncio.sleep(0)
+            try:
+                view = self._core.market_view(node, include_containers=rows_left > 0)
+            except UnknownNodeError:
+                continue  # It went while others had their turn.
+            _add_prices(families, view)
+            for decision in self._decisions(view):
+                if rows_left == 0:
+                    break
+                rows_left -= 1
+                classes[decision.headroom.workload_class] += 1
+                _add_container(families, decision)
+        for name, count in sorted(classes.items()):
+            families.classification.add_metric((name,), count)
+        counters = dict(self._core.counters)
+        families.hysteresis_skips.add_metric((), counters.get("hysteresis_skips", 0))
+        families.fastloop_seconds.add_metric((), counters.get("fastloop_active_msec", 0) / 1000)
+        for name, count in sorted(counters.items()):
+            families.core_events.add_metric((name,), count)
+        return families.all()
+
+    def _decisions(self, view: MarketView) -> Iterable[DecisionView]:
+        pods = dict.fromkeys((row.namespace, row.pod) for row in view.containers)
+        for namespace, pod in pods:
+            try:
+                yield from self._core.explain_pod(namespace, pod)
+            except UnknownPodError:
+                continue  # Two views of a moving world.
+
+
+def _add_prices(families: _Families, view: MarketView) -> None:
+    for good, market in (("reservation", view.reservation), ("ceiling", view.ceiling)):
+        labels = (view.node, good)
+        families.shadow_price.add_metric(labels, market.price.shadow_price)
+        families.shadow_price_normalized.add_metric(labels, market.price.shadow_price_normalized)
+        families.shortage.add_metric(labels, market.price.shortage)
+
+
+def _add_container(families: _Families, decision: DecisionView) -> None:
+    row = decision.container
+    labels = (decision.node, row.namespace, row.pod, row.container)
+    families.weight.add_metric(labels, row.weight)
+    families.predicted.add_metric(labels, decision.headroom.base_millicores)
+    if row.lag_seconds is not None:
+        families.lag.add_metric(labels, row.lag_seconds)

@@ -1,0 +1,162 @@
+"""The gRPC server: both services as handlers over raw bytes, health, reflection, limits.
+
+Messages are parsed by the handlers and not by gRPC, for two reasons: bytes that are no message
+get INVALID_ARGUMENT instead of INTERNAL, and the cost of parsing is ours to see.
+"""
+
+import hmac
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from mbcas.v1 import market_pb2, node_link_pb2
+from mbcas_core.errors import FieldError, InvalidInputError, MbcasError
+from mbcas_server.market_service import MarketService
+from mbcas_server.node_link import NodeLinks
+from mbcas_server.settings import Settings
+from mbcas_server.status import Context, RefusedError, abort, refuse
+
+MARKET = market_pb2.DESCRIPTOR.services_by_name["Market"].full_name
+NODE_LINK = node_link_pb2.DESCRIPTOR.services_by_name["NodeLink"].full_name
+KEEPALIVE_MSEC = 20_000
+OTHER_CALLS_MAX = 1_000  # Calls at one time beside the streams of shims and watchers.
+
+logger = logging.getLogger(__name__)
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+Behaviour = Callable[[Any, Context], Awaitable[bytes | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RpcServer:
+    """What `app` starts, and what it stops by turns."""
+
+    server: grpc.aio.Server
+    health: health.aio.HealthServicer
+
+    async def set_serving(self, *, serving: bool) -> None:
+        """Sets what the health service answers for the server and each of its services."""
+        known = health_pb2.HealthCheckResponse
+        status = known.SERVING if serving else known.NOT_SERVING
+        for service in ("", MARKET, NODE_LINK):
+            await self.health.set(service, status)
+
+
+def make_server(
+    *, settings: Settings, token: str | None, market: MarketService, node_links: NodeLinks
+) -> RpcServer:
+    """Makes a server that listens nowhere yet."""
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", settings.message_max_bytes),
+            ("grpc.keepalive_time_ms", KEEPALIVE_MSEC),
+            ("grpc.keepalive_timeout_ms", KEEPALIVE_MSEC),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.max_pings_without_data", 0),
+            # Clients ping as often; half of it leaves room for a late timer.
+            ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MSEC // 2),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MSEC // 2),
+            # Two servers on one port would each get half of the shims.
+            ("grpc.so_reuseport", 0),
+        ],
+        maximum_concurrent_rpcs=settings.max_nodes + settings.watchers_max + OTHER_CALLS_MAX,
+    )
+    guard = _Guard(token)
+    server.add_generic_rpc_handlers(
+        (_market_handlers(market, guard), _node_link_handlers(node_links, guard))
+    )
+    health_service = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
+    names = (MARKET, NODE_LINK, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+    return RpcServer(server=server, health=health_service)
+
+
+class _Guard:
+    """The boundary of every rpc of ours: asks for the token, maps errors to statuses."""
+
+    def __init__(self, token: str | None) -> None:
+        self._expected = None if token is None else f"Bearer {token}".encode()
+
+    def __call__(self, name: str, behaviour: Behaviour) -> Behaviour:
+        async def guarded(request: object, context: Context) -> bytes | None:
+            try:
+                self._check_token(context)
+                return await behaviour(request, context)
+            except (MbcasError, RefusedError) as error:
+                await refuse(context, error)
+            except (grpc.aio.AbortError, grpc.RpcError):
+                raise
+            except Exception:
+                logger.exception("call failed rpc=%s", name)
+                message = "internal error; the server's log has more"
+                await abort(context, grpc.StatusCode.INTERNAL, message)
+
+        return guarded
+
+    def _check_token(self, context: Context) -> None:
+        if self._expected is None:
+            return
+        given = dict(context.invocation_metadata() or ()).get("authorization", "")
+        given = given.encode() if isinstance(given, str) else given
+        if not hmac.compare_digest(given, self._expected):
+            found = "a wrong one was shown" if given else "none was shown"
+            raise RefusedError(
+                grpc.StatusCode.UNAUTHENTICATED,
+                f"this server asks for a bearer token and {found}: send the metadata "
+                "'authorization: Bearer TOKEN'",
+            )
+
+
+def _market_handlers(service: MarketService, guard: _Guard) -> grpc.GenericRpcHandler:
+    async def watch(message: bytes, context: Context) -> None:
+        request = _parse(market_pb2.WatchMarketsRequest, message)
+        await service.watch_markets(request, context)
+
+    unary = {
+        "Allocate": _unary(market_pb2.AllocateRequest, service.allocate),
+        "ListMarkets": _unary(market_pb2.ListMarketsRequest, service.list_markets),
+        "GetMarket": _unary(market_pb2.GetMarketRequest, service.get_market),
+        "ExplainPod": _unary(market_pb2.ExplainPodRequest, service.explain_pod),
+    }
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+        name: grpc.unary_unary_rpc_method_handler(guard(name, behaviour))
+        for name, behaviour in unary.items()
+    }
+    handlers["WatchMarkets"] = grpc.unary_stream_rpc_method_handler(guard("WatchMarkets", watch))
+    return grpc.method_handlers_generic_handler(MARKET, handlers)
+
+
+def _node_link_handlers(node_links: NodeLinks, guard: _Guard) -> grpc.GenericRpcHandler:
+    async def connect(requests: AsyncIterator[bytes], context: Context) -> None:
+        del requests  # Reading from the context costs two thirds of iterating.
+        await node_links.serve(context)
+
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(
+        guard("Connect", connect)
+    )
+    return grpc.method_handlers_generic_handler(NODE_LINK, {"Connect": handler})
+
+
+def _unary(
+    request_type: type[Request], method: Callable[[Request], Awaitable[Response]]
+) -> Behaviour:
+    async def behaviour(message: bytes, context: Context) -> bytes:
+        del context
+        return (await method(_parse(request_type, message))).SerializeToString()
+
+    return behaviour
+
+
+def _parse(request_type: type[Request], message: bytes) -> Request:
+    try:
+        return request_type.FromString(message)
+    except (DecodeError, RecursionError) as error:
+        reason = f"is no {request_type.DESCRIPTOR.name}: {error}"
+        raise InvalidInputError([FieldError("request", reason)]) from error
