@@ -1,12 +1,36 @@
-"""The state machine: `handle(event) -> effects`."""
+"""The state machine: `handle(event) -> effects`.
 
-from dataclasses import dataclass
+One second of it: reports are copied in as they arrive; at the tick they are judged all at once, rows
+that are throttled are lifted together, and the markets of the nodes that are due are cleared. Same
+events, same effects, byte for byte: time comes with the events, nothing is random, and every
+iteration has a fixed order.
+"""
 
-from mbcas_core.effects import Effect
-from mbcas_core.events import Event
-from mbcas_core.market.allocate import AllocateAnswer, Bid
+import math
+import zlib
+from typing import assert_never
+
+import numpy as np
+
+from mbcas_core import fast_loop, intake, ledger, slow_loop
+from mbcas_core.effects import Effect, RequestInventory
+from mbcas_core.events import (
+    Event,
+    NodeAttached,
+    NodeDetached,
+    ReportArrived,
+    TickDue,
+    WritesFrozen,
+)
 from mbcas_core.parameters import Parameters
-from mbcas_core.views import DecisionView, MarketView
+from mbcas_core.signals import counters, windows
+from mbcas_core.stability.resize_budget import cluster_rate
+from mbcas_core.state import State
+from mbcas_core.units import IntArray
+from mbcas_core.workload import bursts
+
+FORGET_SECONDS = 3600.0
+"""A node whose shim has been gone for so long is forgotten."""
 
 
 class Rounds:
@@ -14,7 +38,118 @@ class Rounds:
 
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
+        self.state = State(parameters)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What was counted since the start, by name: refusals, drops, skips."""
+        return dict(self.state.counts)
+
+    @property
+    def tick_count(self) -> int:
+        return self.state.tick_count
+
+    @property
+    def wants_tick(self) -> bool:
+        """True where a node waits for nothing but a tick: an order it needed has ended."""
+        nodes = self.state.fleet.nodes
+        waiting = nodes.attached & nodes.waiting & (nodes.next_round == -math.inf)
+        return bool(waiting.any())
 
     def handle(self, event: Event) -> list[Effect]:
         """Applies one event and returns what the caller must now do, in order."""
-        raise AssertionError
+        match event:
+            case ReportArrived():
+                return intake.take_report(self.state, event)
+            case TickDue():
+                return _tick(self.state, event.time_seconds)
+            case NodeAttached():
+                return intake.attach(self.state, event)
+            case NodeDetached():
+                return intake.detach(self.state, event)
+            case WritesFrozen():
+                self.state.frozen = event.frozen
+                return []
+            case _:
+                assert_never(event)
+
+
+def _tick(state: State, now: float) -> list[Effect]:
+    fleet = state.fleet
+    state.tick_count += 1
+    seconds = counters.judge(
+        state.counters,
+        cpu_count=fleet.nodes.cpu_count[fleet.rows.node],
+        now_seconds=now,
+        dropped=state.counts,
+    )
+    windows.push(state.windows, seconds)
+    bursts.step(state.bursts, seconds)
+    ledger.observe_limit(
+        state.ledger, seconds.rows, state.counters.quota[seconds.rows], now_seconds=now
+    )
+    enough = state.counters.sample_count[seconds.rows] == state.parameters.min_samples
+    fleet.nodes.next_round[fleet.rows.node[seconds.rows[enough]]] = -math.inf
+    effects = _give_up_orders(state, now)
+    _refill(state, now)
+    if not state.frozen:
+        effects += fast_loop.run(state, seconds, now_seconds=now)
+    due = _due(state, now)
+    if due.size:
+        effects += slow_loop.run(state, due, now_seconds=now)
+        fleet.nodes.changed_tick[due] = state.tick_count
+    fleet.nodes.changed_tick[np.unique(fleet.rows.node[seconds.rows])] = state.tick_count
+    _forget_nodes(state, now)
+    state.tick_time = now
+    return effects
+
+
+def _give_up_orders(state: State, now: float) -> list[Effect]:
+    """Orders without a result after their time: ask the shim what is there."""
+    table, fleet = state.ledger, state.fleet
+    late = fleet.rows.alive & (table.outcome == ledger.IN_FLIGHT)
+    late &= now - table.order_time > state.parameters.order_timeout_seconds
+    rows: IntArray = np.flatnonzero(late)
+    if rows.size == 0:
+        return []
+    state.counts["orders_unanswered"] += rows.size
+    intake.forget_orders(state, rows)
+    return [
+        RequestInventory(node=fleet.node_names[node], reason="an order was not answered")
+        for node in np.unique(fleet.rows.node[rows]).tolist()
+    ]
+
+
+def _refill(state: State, now: float) -> None:
+    parameters, nodes = state.parameters, state.fleet.nodes
+    rate = parameters.resize_budget_per_second
+    if rate is None:
+        rate = cluster_rate(state.fleet.node_count)
+    state.budget.refill(rate_per_second=rate, now_seconds=now)
+    elapsed = max(now - state.tick_time, 0.0)
+    own = parameters.node_orders_per_second
+    nodes.order_tokens[:] = np.minimum(nodes.order_tokens + own * elapsed, max(1.0, 2.0 * own))
+
+
+def _due(state: State, now: float) -> IntArray:
+    """The nodes to clear now, ascending; sets when each is due again.
+
+    A node's phase is crc32 of its name mod the round, so that each second clears its share of them.
+    """
+    nodes, period = state.fleet.nodes, state.parameters.round_period_seconds
+    due: IntArray = np.flatnonzero(
+        nodes.attached & ((nodes.next_round <= now) | (nodes.round == 0))
+    )
+    for node in due.tolist():  # A fifteenth of the nodes.
+        phase = zlib.crc32(state.fleet.node_names[node].encode()) % round(period * 1000) / 1000
+        nodes.next_round[node] = now - (now - phase) % period + period
+    return due
+
+
+def _forget_nodes(state: State, now: float) -> None:
+    nodes = state.fleet.nodes
+    gone = nodes.alive & ~nodes.connected & (now - nodes.detach_time > FORGET_SECONDS)
+    for node in np.flatnonzero(gone).tolist():
+        for row in state.fleet.rows_of_node(node).tolist():
+            intake.remove_row(state, row)
+        state.fleet.remove_node(node)

@@ -29,6 +29,7 @@ from mbcas_core.events import Policy
 from mbcas_core.market.clearing import sum_by, sum_counted_floors
 from mbcas_core.market.pods import PodBids, PodClearing, clear_pods, container_weights
 from mbcas_core.market.price import find_prices
+from mbcas_core.market.supply import find_supply
 from mbcas_core.market.targets import (
     GoodTargets,
     MarketNodes,
@@ -165,20 +166,6 @@ def _clear_reservations(
         reserve=reserve,
         limit=np.maximum(supply + fixed_of_node, 0),
     )
-
-
-def find_supply(
-    available_millicores: IntArray, reserve_millicores: IntArray, floor_sum_millicores: IntArray
-) -> IntArray:
-    """Returns what a node's market may hand out: the reserve bounds the surplus, not the floors.
-
-    Negative where fixed reservations and unmanaged pods exceed the node.
-    """
-    supply: IntArray = np.maximum(
-        available_millicores - reserve_millicores,
-        np.minimum(available_millicores, floor_sum_millicores),
-    )
-    return supply
 
 
 def _find_reservation_needs(rows: MarketRows) -> IntArray:

@@ -1,0 +1,1 @@
+"""From signals to needs, and the limits that no learner may pass."""

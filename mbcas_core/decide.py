@@ -1,0 +1,188 @@
+"""Which rows should move, and to what: bands, dwell, protection, and the limit of a single cut.
+
+Dwell keeps a quiet market from chasing noise; it does not protect what somebody else waits for. On a
+node where the wanted raises exceed what is free, a row above its target is cut without it (README).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mbcas_core.fleet import Selection
+from mbcas_core.market.targets import Targets
+from mbcas_core.market.orders import Grants
+from mbcas_core.stability import hysteresis
+from mbcas_core.state import State
+from mbcas_core.units import BoolArray, IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Standing:
+    """Where n rows stand before the decision; every array has shape (n,)."""
+
+    rows: IntArray
+    auto: BoolArray
+    fresh: BoolArray
+    settled: BoolArray
+    """Free to be changed: nothing in flight, not resting."""
+    hard: BoolArray
+    applied_request: IntArray
+    applied_limit: IntArray
+    billed_request: IntArray
+    billed_limit: IntArray
+    throttled: BoolArray
+    """Throttled above tau over the last 15 s."""
+    lifted: BoolArray
+    young: BoolArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Wishes:
+    """Which of n rows should move, and to what; every array has shape (n,)."""
+
+    up_request: BoolArray
+    up_limit: BoolArray
+    down_request: BoolArray
+    down_limit: BoolArray
+    limited: BoolArray
+    """The cut is the most that one round allows."""
+    dwelling: BoolArray
+    protected: BoolArray
+    contested: BoolArray
+    """Others on the node wait for CPU."""
+    request: IntArray
+    limit: IntArray
+
+
+def wish(
+    state: State, selection: Selection, standing: Standing, targets: Targets, now: float
+) -> Wishes:
+    """Compares what every row has with what it should have."""
+    parameters, fleet, rows = state.parameters, state.fleet, selection.rows
+    able = standing.auto & standing.fresh & standing.settled
+    moves_request = able & targets.reservation.takes_part
+    hard = standing.hard & targets.reservation.takes_part
+    moves_limit = able & (targets.ceiling_headroom.takes_part | hard)
+    moves_limit &= fleet.rows.has_limit[rows]
+    request, limit = targets.reservation_millicores, targets.ceiling_millicores
+    admitted = np.where(standing.hard | fleet.rows.strict[rows], 0, fleet.rows.admitted_limit[rows])
+    owed = np.minimum(targets.reservation.floor_millicores, targets.reservation.need_millicores)
+    up_request = moves_request & hysteresis.worth_raising(
+        standing.applied_request,
+        request,
+        owed=owed,
+        admitted=np.zeros_like(owed),
+        throttled=standing.throttled & standing.hard,
+        band_ratio=parameters.band_ratio,
+        band_millicores=parameters.band_millicores,
+    )
+    up_limit = moves_limit & hysteresis.worth_raising(
+        standing.applied_limit,
+        limit,
+        owed=np.where(hard, owed, admitted),
+        admitted=admitted,
+        throttled=standing.throttled,
+        band_ratio=parameters.band_ratio,
+        band_millicores=parameters.band_millicores,
+    )
+    down_request = moves_request & hysteresis.worth_cutting(
+        standing.applied_request,
+        request,
+        band_ratio=parameters.band_ratio,
+        band_millicores=parameters.band_millicores,
+    )
+    down_limit = moves_limit & hysteresis.worth_cutting(
+        standing.applied_limit,
+        limit,
+        band_ratio=parameters.band_ratio,
+        band_millicores=parameters.band_millicores,
+    )
+    up_request, up_limit = up_request | (hard & up_limit), up_limit | (hard & up_request)
+    down_request &= ~up_request & ~(hard & up_limit)
+    down_limit &= ~up_limit
+    contested = _contested(state, selection, standing, targets, up_request, up_limit)
+    cutting = down_request | down_limit
+    # A lift is not cut, unless others wait for what the market says it has too much.
+    protected = cutting & (standing.young | (standing.lifted & down_limit & ~contested))
+    rested = now - state.ledger.changed_time[rows] >= parameters.dwell_down_seconds
+    dwelling = cutting & ~protected & ~rested & ~contested
+    held = protected | dwelling
+    least_request = hysteresis.limit_cut(
+        standing.applied_request, request, cut_max_ratio=parameters.cut_max_ratio
+    )
+    least_limit = hysteresis.limit_cut(
+        standing.applied_limit, limit, cut_max_ratio=parameters.cut_max_ratio
+    )
+    down_request &= ~held
+    down_limit &= ~held
+    limited = (down_request & (least_request > request)) | (down_limit & (least_limit > limit))
+    return Wishes(
+        up_request=up_request,
+        up_limit=up_limit,
+        down_request=down_request,
+        down_limit=down_limit,
+        limited=limited,
+        dwelling=dwelling,
+        protected=protected,
+        contested=contested & cutting,
+        request=np.where(down_request, least_request, request),
+        limit=np.where(down_limit, least_limit, limit),
+    )
+
+
+def _contested(
+    state: State,
+    selection: Selection,
+    standing: Standing,
+    targets: Targets,
+    up_request: BoolArray,
+    up_limit: BoolArray,
+) -> BoolArray:
+    """True for every row of a node on which the wanted raises exceed what is free."""
+    node, m = selection.node_of_row, selection.nodes.size
+    contested = np.zeros(m, np.bool_)
+    has_limit = state.fleet.rows.has_limit[standing.rows]
+    ceilings = np.where(has_limit, standing.billed_limit, standing.billed_request)
+    for wanted, billed, target, bound in (
+        (
+            up_request,
+            standing.billed_request,
+            targets.reservation_millicores,
+            targets.reservation_limit_millicores,
+        ),
+        (up_limit, ceilings, targets.ceiling_millicores, targets.ceiling_limit_millicores),
+    ):
+        rise = np.where(wanted, np.maximum(target - billed, 0), 0)
+        wanted_sum = np.bincount(node, rise, m)
+        contested |= (wanted_sum > 0) & (wanted_sum + np.bincount(node, billed, m) > bound)
+    everyone: BoolArray = contested[node]
+    return everyone
+
+
+def desired(
+    state: State, standing: Standing, wishes: Wishes, grants: Grants
+) -> tuple[IntArray, IntArray]:
+    """Request and limit of every row after this round, before spacing and budget.
+
+    A raise is what was granted, a cut what was wished, and what does not move stays as it was sent.
+    """
+    table, rows = state.ledger, standing.rows
+    hard = standing.hard
+    request = table.desired_request[rows]
+    limit = table.desired_limit[rows]
+    granted = standing.billed_request + grants.reservation_millicores
+    request = np.where(wishes.up_request, np.minimum(wishes.request, granted), request)
+    request = np.where(wishes.down_request, wishes.request, request)
+    granted = standing.billed_limit + grants.ceiling_millicores
+    limit = np.where(wishes.up_limit, np.minimum(wishes.limit, granted), limit)
+    limit = np.where(wishes.down_limit, wishes.limit, limit)
+    moves = wishes.up_request | wishes.up_limit | wishes.down_request | wishes.down_limit
+    up = wishes.up_request | wishes.up_limit
+    one = np.where(up, request, np.maximum(request, limit))
+    request = np.where(hard & moves, one, request)
+    has_limit = state.fleet.rows.has_limit[rows]
+    held = np.maximum(limit, standing.billed_request)
+    request = np.where(has_limit & ~hard, np.minimum(request, held), request)
+    limit = np.where(hard & moves, one, np.maximum(limit, np.maximum(request, 0)))
+    limit = np.where(~hard & wishes.down_limit, np.maximum(limit, standing.billed_request), limit)
+    return request, np.where(has_limit, limit, 0)

@@ -1,0 +1,209 @@
+"""From wanted changes to orders: spacing, the resize budget, and the last guard of rule 1.
+
+Whoever wants changes has already shared what is free among the raises. Here a change can only be
+dropped, never grow: because its pod was patched a moment ago, because there is no token left, or
+because the sums do not add up, which would be a bug and is counted as one.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+
+from mbcas_core import ledger
+from mbcas_core.effects import Effect, Lane, Order, Reason, SendOrders, Violation
+from mbcas_core.events import COUNTERS, CpuResources
+from mbcas_core.signals.counters import PERIOD, QUOTA
+from mbcas_core.state import SentOrder, State
+from mbcas_core.units import MILLICORES_PER_CORE, BoolArray, FloatArray, IntArray
+
+BURST = COUNTERS.index("burst_usec")
+CGROUP_SPACING_SECONDS = 1.0
+"""Where the shim writes the quota itself: each write refills it, so not more often than this."""
+EXPIRY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Changes:
+    """What should be sent about n rows, sorted by node and pod; a row with no change is not here."""
+
+    rows: IntArray
+    request: IntArray
+    limit: IntArray
+    reason: IntArray
+    value: FloatArray
+    """What the change is worth to the budget; the largest go first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Dispatched:
+    """What became of the changes, in the order of `Changes`."""
+
+    sent: BoolArray
+    spaced: BoolArray
+    over_budget: BoolArray
+    effects: list[Effect]
+
+
+def dispatch(state: State, changes: Changes, *, lane: Lane, now_seconds: float) -> Dispatched:
+    """Sends what may be sent now.
+
+    Args:
+        state: Changed: what is sent is desired from now on.
+        changes: What is wanted.
+        lane: Emergencies have their own half of the budget and a shorter spacing.
+        now_seconds: The server's clock.
+    """
+    effects: list[Effect] = []
+    spaced = _too_soon(state, changes.rows, lane, now_seconds)
+    allowed = ~spaced
+    safe = _guard(state, changes, allowed, effects)
+    funded = _fund(state, changes, allowed & safe, lane)
+    sent = allowed & safe & funded
+    if sent.any():
+        effects.extend(_send(state, changes, sent, lane, now_seconds))
+    return Dispatched(
+        sent=sent, spaced=spaced, over_budget=allowed & safe & ~funded, effects=effects
+    )
+
+
+def _too_soon(state: State, rows: IntArray, lane: Lane, now: float) -> BoolArray:
+    parameters, fleet = state.parameters, state.fleet
+    patched = (
+        parameters.emergency_spacing_seconds
+        if lane == Lane.EMERGENCY
+        else parameters.pod_spacing_seconds
+    )
+    own = fleet.nodes.patches_pods[fleet.rows.node[rows]]
+    # A hundredth of slack: ticks do not come to the millisecond.
+    spacing = np.where(own, patched, CGROUP_SPACING_SECONDS) - 0.01
+    since = now - fleet.pods.order_time[fleet.rows.pod[rows]]
+    soon: BoolArray = since < np.maximum(spacing, 0.0)
+    return soon
+
+
+def _guard(state: State, changes: Changes, allowed: BoolArray, effects: list[Effect]) -> BoolArray:
+    """Drops the raises of a node whose sums would exceed its supply: rule 1, which must not happen."""
+    table, fleet = state.ledger, state.fleet
+    rows = changes.rows
+    raised_request = np.maximum(changes.request - ledger.billed_request(table, rows), 0)
+    has_limit = fleet.rows.has_limit[rows]
+    old = np.where(has_limit, ledger.billed_limit(table, rows), ledger.billed_request(table, rows))
+    new = np.where(has_limit, changes.limit, changes.request)
+    raised_limit = np.maximum(new - old, 0)
+    safe = np.ones(rows.size, np.bool_)
+    raising = allowed & ((raised_request > 0) | (raised_limit > 0))
+    for node in np.unique(fleet.rows.node[rows[raising]]).tolist():  # Only nodes that get raises.
+        own = raising & (fleet.rows.node[rows] == node)
+        everyone = fleet.rows_of_node(node)
+        requests = ledger.billed_request(table, everyone)
+        limits = np.where(
+            fleet.rows.has_limit[everyone], ledger.billed_limit(table, everyone), requests
+        )
+        for rise, sums, bound in (
+            (raised_request, requests, state.market.request_limit[node]),
+            (raised_limit, limits, state.market.limit_limit[node]),
+        ):
+            total = int(sums.sum() + rise[own].sum())
+            if rise[own].any() and total > bound:
+                safe[own] = False
+                effects.append(
+                    Violation(
+                        rule=1,
+                        node=fleet.node_names[node],
+                        detail=f"billed={total} supply={bound}",
+                    )
+                )
+    return safe
+
+
+def _fund(state: State, changes: Changes, allowed: BoolArray, lane: Lane) -> BoolArray:
+    """Takes tokens for the changes that end in an API write, the most valuable first."""
+    nodes = state.fleet.nodes
+    node = state.fleet.rows.node[changes.rows]
+    costs = allowed & nodes.patches_pods[node]
+    funded = ~costs
+    order = np.flatnonzero(costs)
+    order = order[np.argsort(-changes.value[order], kind="stable")]
+    left = state.budget.take(order.size, emergency=lane == Lane.EMERGENCY)
+    for i in order.tolist():  # At most one budget's worth of orders is sent, so this is short.
+        if left == 0:
+            break
+        if nodes.order_tokens[node[i]] >= 1.0:
+            nodes.order_tokens[node[i]] -= 1.0
+            left -= 1
+            funded[i] = True
+    state.budget.shared += left
+    return funded
+
+
+def _send(state: State, changes: Changes, sent: BoolArray, lane: Lane, now: float) -> list[Effect]:
+    fleet, table = state.fleet, state.ledger
+    rows, request, limit = changes.rows[sent], changes.request[sent], changes.limit[sent]
+    ids = state.last_order_id + 1 + np.arange(rows.size)
+    state.last_order_id += rows.size
+    orders: dict[int, list[Order]] = defaultdict(list)
+    for i, row in enumerate(rows.tolist()):
+        reason = Reason(int(changes.reason[sent][i]))
+        order = _order(state, row, int(ids[i]), int(request[i]), int(limit[i]), lane, reason)
+        orders[int(fleet.rows.node[row])].append(order)
+    ledger.send(table, rows, order_ids=ids, request=request, limit=limit, now_seconds=now)
+    fleet.pods.order_time[fleet.rows.pod[rows]] = now
+    return [
+        SendOrders(node=fleet.node_names[node], orders=tuple(own)) for node, own in orders.items()
+    ]
+
+
+def _order(
+    state: State, row: int, order_id: int, request: int, limit: int, lane: Lane, reason: Reason
+) -> Order:
+    fleet, table = state.fleet, state.ledger
+    names, rows = fleet.names[row], fleet.rows
+    state.orders[order_id] = SentOrder(row, names, reason)
+    has_limit = bool(rows.has_limit[row])
+    new_request = request != int(table.desired_request[row]) or request != int(
+        table.applied_request[row]
+    )
+    new_limit = has_limit and (
+        limit != int(table.desired_limit[row]) or limit != int(table.applied_limit[row])
+    )
+    one = np.array([row])
+    return Order(
+        order_id=order_id,
+        pod_uid=names.pod_uid,
+        namespace=names.namespace,
+        pod=names.pod,
+        container=names.container,
+        expected_generation=int(rows.generation[row]),
+        desired=CpuResources(
+            request_millicores=request if new_request else None,
+            limit_millicores=limit if new_limit else None,
+        ),
+        burst_usec=int(wanted_burst(state, one, np.array([limit]))[0]) if has_limit else None,
+        admitted=CpuResources(
+            request_millicores=int(rows.admitted_request[row]),
+            limit_millicores=int(rows.admitted_limit[row]) if has_limit else None,
+        ),
+        restore_exactly=bool(rows.strict[row] or state.hard_quota(one)[0]),
+        expires_after_seconds=EXPIRY_SECONDS,
+        lane=lane,
+        reason=reason,
+    )
+
+
+def wanted_burst(state: State, rows: IntArray, limit: IntArray) -> IntArray:
+    """Burst credit in microseconds that rows with these limits should have: one quota, or none."""
+    if not state.parameters.burst_credit:
+        return np.zeros(rows.size, np.int64)
+    period = np.maximum(state.counters.counters[rows, PERIOD], 1)
+    burst: IntArray = limit * period // MILLICORES_PER_CORE
+    return np.where(state.fleet.nodes.patches_pods[state.fleet.rows.node[rows]], 0, burst)
+
+
+def burst_is_off(state: State, rows: IntArray) -> BoolArray:
+    """True where the burst credit in force is not what the row's quota calls for."""
+    quota = state.counters.counters[rows, QUOTA]
+    in_force = state.counters.counters[rows, BURST]
+    wanted = wanted_burst(state, rows, state.ledger.applied_limit[rows])
+    off: BoolArray = np.abs(in_force - wanted) > 0.1 * wanted + 100
+    return off & (quota > 0) & state.fleet.rows.has_limit[rows]

@@ -1,0 +1,320 @@
+"""Shows the state without changing it: markets, and the record that reproduces a decision."""
+
+import math
+
+import numpy as np
+
+from mbcas_core import ledger, sentences
+from mbcas_core.effects import Reason
+from mbcas_core.errors import UnknownNodeError, UnknownPodError
+from mbcas_core.events import Mode, Outcome, Policy, PriorityClass
+from mbcas_core.forecast import recent
+from mbcas_core.market.allocate import AllocateAnswer, Bid, LiveMarket, allocate_on_node
+from mbcas_core.rounds import Rounds
+from mbcas_core.signals.windows import throttled_ratio
+from mbcas_core.state import CEILING, RESERVATION, State
+from mbcas_core.views import (
+    ContainerGoodView,
+    ContainerView,
+    DecisionView,
+    GoodDecisionView,
+    GoodView,
+    HeadroomView,
+    MarketView,
+    OrderDecisionView,
+    PriceView,
+    SignalsView,
+)
+from mbcas_core.workload import classes
+
+
+def node_names(rounds: Rounds) -> list[str]:
+    """Every node, ascending."""
+    return sorted(rounds.state.fleet.node_names.values())
+
+
+def changed_nodes(rounds: Rounds, since_tick: int) -> list[str]:
+    """Nodes whose market changed in a tick after this one, ascending."""
+    nodes = rounds.state.fleet.nodes
+    changed = np.flatnonzero(nodes.alive & (nodes.changed_tick > since_tick))
+    return sorted(rounds.state.fleet.node_names[node] for node in changed.tolist())
+
+
+def market_view(rounds: Rounds, node: str, *, include_containers: bool) -> MarketView:
+    """One node's market after its last tick.
+
+    Raises:
+        UnknownNodeError: no shim of this node has reported.
+    """
+    state = rounds.state
+    index = _find(state, node)
+    nodes = state.fleet.nodes
+    rows = state.fleet.rows_of_node(index)
+    requests = ledger.billed_request(state.ledger, rows)
+    limits = ledger.billed_limit(state.ledger, rows)
+    limits = np.where(state.fleet.rows.has_limit[rows], limits, requests)
+    round_time = float(nodes.round_time[index])
+    return MarketView(
+        node=node,
+        report_time_seconds=float(nodes.report_time[index]),
+        round=int(nodes.round[index]),
+        round_time_seconds=None if math.isnan(round_time) else round_time,
+        live=bool(nodes.attached[index]) and _lately(state, index),
+        frozen=state.frozen,
+        allocatable_millicores=int(nodes.allocatable[index]),
+        unmanaged_millicores=int(nodes.unmanaged[index]),
+        reservation=_good(state, index, RESERVATION, int(requests.sum())),
+        ceiling=_good(state, index, CEILING, int(limits.sum())),
+        containers=_containers(state, rows.tolist()) if include_containers else [],
+    )
+
+
+def explain_pod(rounds: Rounds, namespace: str, name: str) -> list[DecisionView]:
+    """The last decision about each container of a pod, by container name.
+
+    Raises:
+        UnknownPodError: no shim reported a pod of this name.
+    """
+    state = rounds.state
+    found = [
+        row
+        for row, names in state.fleet.names.items()
+        if names.pod == name and names.namespace == namespace
+    ]
+    if not found:
+        raise UnknownPodError(namespace, name)
+    found.sort(key=lambda row: (state.fleet.names[row].container, row))
+    return [_decision(state, row) for row in found]
+
+
+def pod_names(rounds: Rounds) -> list[str]:
+    """Every pod as namespace/name, ascending: what `explain_pod` can be asked for."""
+    return sorted({f"{n.namespace}/{n.pod}" for n in rounds.state.fleet.names.values()})
+
+
+def allocate(rounds: Rounds, node: str, bids: list[Bid]) -> AllocateAnswer:
+    """Clears a node's market of reservations with these bids beside the live ones.
+
+    Raises:
+        UnknownNodeError: no shim of this node has reported.
+        InvalidInputError: a bid is unusable.
+        FloorsExceedCapacityError: the floors do not fit the node.
+    """
+    state = rounds.state
+    index = _find(state, node)
+    selection = state.fleet.select(np.array([index]))
+    table, parameters = state.decisions, state.parameters
+    part = table.takes_part[selection.rows, RESERVATION]
+    first = np.searchsorted(selection.pod_of_row, np.arange(selection.pods.size))
+    bidding = np.bincount(selection.pod_of_row, part, selection.pods.size) > 0
+    rows = selection.rows[first[bidding]]
+    allocatable = int(state.fleet.nodes.allocatable[index])
+    live = LiveMarket(
+        need_millicores=table.pod_need[rows, RESERVATION],
+        floor_millicores=table.pod_floor[rows, RESERVATION],
+        weight=table.pod_weight[rows, RESERVATION],
+        available_millicores=int(state.market.available[index]),
+        reserve_millicores=int(state.market.reserve[index]),
+        quantum_millicores=parameters.quantum_millicores,
+        default_cap_millicores=round(parameters.pod_cap_ratio * allocatable),
+    )
+    return allocate_on_node(bids, live)
+
+
+def _find(state: State, node: str) -> int:
+    index = state.fleet.find_node(node)
+    if index is None:
+        raise UnknownNodeError(node)
+    return index
+
+
+def _lately(state: State, node: int) -> bool:
+    age = state.tick_time - float(state.fleet.nodes.report_time[node])
+    return age <= state.parameters.stale_after_seconds
+
+
+def _good(state: State, node: int, good: int, billed: int) -> GoodView:
+    market = state.market
+    return GoodView(
+        supply_millicores=int(market.supply[node, good]),
+        demand_millicores=int(market.demand[node, good]),
+        floor_millicores=int(market.floor[node, good]),
+        target_millicores=int(market.target[node, good]),
+        billed_millicores=billed,
+        price=PriceView(
+            shadow_price=float(market.shadow_price[node, good]),
+            shadow_price_normalized=float(market.shadow_price_normalized[node, good]),
+            shortage=float(market.shortage[node, good]),
+        ),
+        floors_reduced=bool(market.floors_reduced[node, good]),
+    )
+
+
+def _containers(state: State, rows: list[int]) -> list[ContainerView]:
+    views = [_container(state, row) for row in rows]
+    return sorted(views, key=lambda view: (view.namespace, view.pod, view.container))
+
+
+def _container(state: State, row: int) -> ContainerView:
+    fleet, names = state.fleet, state.fleet.names[row]
+    one = np.array([row])
+    measured = bool(state.counters.sample_count[row] > 0)
+    ratio = float(throttled_ratio(state.windows, one, seconds=15)[0])
+    lag, time = float(state.ledger.lag[row]), float(state.decisions.time[row])
+    return ContainerView(
+        namespace=names.namespace,
+        pod=names.pod,
+        container=names.container,
+        pod_uid=names.pod_uid,
+        mode=Mode(int(fleet.rows.mode[row])),
+        policy=Policy(int(fleet.rows.policy[row])),
+        priority_class=PriorityClass(int(fleet.rows.priority[row])),
+        weight=float(fleet.pods.weight[fleet.rows.pod[row]]),
+        usage_millicores=float(state.counters.usage[row]) if measured else None,
+        throttled_ratio=ratio if measured else None,
+        reservation=_reservation(state, row),
+        ceiling=_ceiling(state, row),
+        lag_seconds=None if math.isnan(lag) else lag,
+        emergency=bool(state.emergency.active[row]),
+        reason=_reason(state, row),
+        decision_time_seconds=None if math.isnan(time) else time,
+    )
+
+
+def _reason(state: State, row: int) -> Reason:
+    """The decision's reason, unless nothing can be decided any more since."""
+    node = int(state.fleet.rows.node[row])
+    if not state.fleet.nodes.attached[node] or not _lately(state, node):
+        return Reason.STALE
+    return Reason(int(state.decisions.reason[row]))
+
+
+def _reservation(state: State, row: int) -> ContainerGoodView:
+    table, decided = state.ledger, not math.isnan(float(state.decisions.time[row]))
+    return ContainerGoodView(
+        admitted_millicores=int(state.fleet.rows.admitted_request[row]),
+        need_millicores=int(state.decisions.reservation_need[row]) if decided else None,
+        target_millicores=int(state.decisions.target_request[row]) if decided else None,
+        desired_millicores=int(table.desired_request[row]),
+        allocated_millicores=int(table.allocated_request[row]),
+        applied_millicores=int(table.applied_request[row]),
+    )
+
+
+def _ceiling(state: State, row: int) -> ContainerGoodView:
+    table, decided = state.ledger, not math.isnan(float(state.decisions.time[row]))
+    if not state.fleet.rows.has_limit[row]:
+        return ContainerGoodView(
+            admitted_millicores=None,
+            need_millicores=int(state.decisions.ceiling_need[row]) if decided else None,
+            target_millicores=None,
+            desired_millicores=None,
+            allocated_millicores=None,
+            applied_millicores=None,
+        )
+    return ContainerGoodView(
+        admitted_millicores=int(state.fleet.rows.admitted_limit[row]),
+        need_millicores=int(state.decisions.ceiling_need[row]) if decided else None,
+        target_millicores=int(state.decisions.target_limit[row]) if decided else None,
+        desired_millicores=int(table.desired_limit[row]),
+        allocated_millicores=int(table.allocated_limit[row]),
+        applied_millicores=int(table.applied_limit[row]),
+    )
+
+
+def _decision(state: State, row: int) -> DecisionView:
+    container = _container(state, row)
+    node = state.fleet.node_names[int(state.fleet.rows.node[row])]
+    signals, headroom = _signals(state, row), _headroom(state, row)
+    reservation = _good_decision(state, row, RESERVATION)
+    ceiling = _good_decision(state, row, CEILING)
+    order = _order(state, row)
+    return DecisionView(
+        container=container,
+        node=node,
+        signals=signals,
+        headroom=headroom,
+        reservation=reservation,
+        ceiling_headroom=ceiling,
+        order=order,
+        summary=sentences.summary(container),
+    )
+
+
+def _signals(state: State, row: int) -> SignalsView:
+    one = np.array([row])
+    quota = float(state.counters.quota[row])
+    return SignalsView(
+        sample_count=int(state.counters.sample_count[row]),
+        usage_millicores=float(state.counters.usage[row]),
+        throttled_ratio_2s=float(throttled_ratio(state.windows, one, seconds=2)[0]),
+        throttled_ratio_15s=float(throttled_ratio(state.windows, one, seconds=15)[0]),
+        demand_millicores=float(state.counters.demand[row]),
+        variation=float(state.agent.variation[row]),
+        quota_millicores=None if math.isnan(quota) else quota,
+        sample_age_seconds=float(state.decisions.sample_age[row]),
+    )
+
+
+def _headroom(state: State, row: int) -> HeadroomView:
+    agent = state.agent
+    return HeadroomView(
+        workload_class=classes.NAMES[int(agent.workload_class[row])],
+        forecast=recent.NAME,
+        base_millicores=float(agent.base[row]),
+        tau=float(state.fleet.rows.tau[row]),
+        level=float(agent.level[row]),
+        burst_millicores=float(agent.burst[row]),
+        reservation_quantile_millicores=float(agent.quantile[row]),
+        need_floor_millicores=float(agent.need_floor[row]),
+        emergency_millicores=float(state.decisions.emergency_need[row]),
+        ceiling_need_millicores=int(state.decisions.ceiling_need[row]),
+        reservation_need_millicores=int(state.decisions.reservation_need[row]),
+        price_response="off",
+    )
+
+
+def _good_decision(state: State, row: int, good: int) -> GoodDecisionView:
+    table = state.decisions
+    return GoodDecisionView(
+        takes_part=bool(table.takes_part[row, good]),
+        need_millicores=int(table.need[row, good]),
+        floor_millicores=int(table.floor[row, good]),
+        reclaim_factor=float(table.reclaim_factor[row]),
+        pod_need_millicores=int(table.pod_need[row, good]),
+        pod_floor_millicores=int(table.pod_floor[row, good]),
+        pod_cap_millicores=int(table.pod_cap[row, good]),
+        pod_weight=float(table.pod_weight[row, good]),
+        node_supply_millicores=int(table.supply[row, good]),
+        node_level=_finite(float(table.level[row, good])),
+        pod_allocation_millicores=int(table.pod_allocation[row, good]),
+        pod_level=_finite(float(table.pod_level[row, good])),
+        container_weight=float(table.weight[row, good]),
+        target_millicores=int(table.target[row, good]),
+    )
+
+
+def _finite(level: float) -> float | None:
+    return level if math.isfinite(level) else None
+
+
+def _order(state: State, row: int) -> OrderDecisionView:
+    decisions, table = state.decisions, state.ledger
+    time = float(decisions.time[row])
+    sent = bool(table.order_id[row] > 0)
+    has_limit = bool(state.fleet.rows.has_limit[row])
+    outcome = int(table.outcome[row])
+    named = {ledger.NEVER: "none", ledger.IN_FLIGHT: "in flight"}
+    return OrderDecisionView(
+        time_seconds=None if math.isnan(time) else time,
+        billed_reservation_millicores=int(decisions.billed[row, RESERVATION]),
+        billed_ceiling_millicores=int(decisions.billed[row, CEILING]),
+        slack_reservation_millicores=int(decisions.slack[row, RESERVATION]),
+        slack_ceiling_millicores=int(decisions.slack[row, CEILING]),
+        granted_reservation_millicores=int(decisions.granted[row, RESERVATION]),
+        granted_ceiling_millicores=int(decisions.granted[row, CEILING]),
+        desired_reservation_millicores=int(table.desired_request[row]) if sent else None,
+        desired_ceiling_millicores=int(table.desired_limit[row]) if sent and has_limit else None,
+        last_order_id=int(table.order_id[row]),
+        last_result=named.get(outcome) or Outcome(outcome).name.lower(),
+    )

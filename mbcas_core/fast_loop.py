@@ -1,0 +1,146 @@
+"""The fast loop: rows that are throttled now are lifted together, out of what is free.
+
+Rows that the last clearing rationed are left alone: their throttling is scarcity, which the market
+has already shared out, and lifting them would take the slack from whoever surges next (README). What
+is free goes by the market's own rule and weights; a node that cannot grant a lift in full is cleared
+in the same tick, so that CPU comes from whoever has more than the market now says it should.
+"""
+
+import numpy as np
+
+from mbcas_core import ledger
+from mbcas_core.agents import needs
+from mbcas_core.dispatch import Changes, dispatch
+from mbcas_core.effects import Effect, Lane, Reason
+from mbcas_core.events import Mode, Policy
+from mbcas_core.market.orders import OrderRows, clear_orders
+from mbcas_core.signals.counters import Seconds
+from mbcas_core.signals.windows import throttled_ratio
+from mbcas_core.stability import emergency
+from mbcas_core.state import CEILING, RESERVATION, State
+from mbcas_core.units import BoolArray, FloatArray, IntArray
+from mbcas_core.workload.bursts import remembered_peak
+
+ROLLBACK_TAUS = 3.0
+MIN_LIFT_MILLICORES = 10
+
+
+def run(state: State, seconds: Seconds, *, now_seconds: float) -> list[Effect]:
+    """Ends what is over and lifts what is throttled now."""
+    active: IntArray = np.flatnonzero(state.emergency.active)
+    emergency.step(
+        state.emergency,
+        state.windows,
+        active,
+        exit_seconds=round(state.parameters.emergency_exit_seconds),
+        decay_seconds=state.parameters.emergency_decay_seconds,
+        now_seconds=now_seconds,
+    )
+    throttled = seconds.rows[(seconds.throttled > 0).any(axis=1)]
+    rows, rollback = _triggered(state, throttled, now_seconds)
+    if rows.size == 0:
+        return []
+    needs.add_caution(state.agent, rows[rollback], now_seconds=now_seconds)
+    emergency.lift(
+        state.emergency,
+        rows,
+        wish=_wish(state, rows, rollback),
+        rolled_back=rollback,
+        now_seconds=now_seconds,
+    )
+    return _grant(state, rows, now_seconds)
+
+
+def _triggered(state: State, rows: IntArray, now: float) -> tuple[IntArray, BoolArray]:
+    """The rows to lift, ascending, and which of them take a cut back."""
+    fleet, table, parameters = state.fleet, state.ledger, state.parameters
+    policy = fleet.rows.policy[rows]
+    able = fleet.rows.has_limit[rows] & (policy != Policy.REQUESTS_ONLY)
+    able &= (fleet.rows.mode[rows] == Mode.AUTO) & ~fleet.rows.skipped[rows]
+    able &= fleet.nodes.attached[fleet.rows.node[rows]] & ~state.decisions.rationed[rows]
+    able &= ~np.isnan(state.decisions.time[rows])
+    able &= (now >= table.rest_until[rows]) & (now >= table.foreign_until[rows])
+    able &= ~ledger.in_flight(table, rows)
+    rows = rows[able]
+    tau = fleet.rows.tau[rows]
+    surge = emergency.surging(state.windows, rows, tau)
+    recent = throttled_ratio(state.windows, rows, seconds=emergency.SURGE_SECONDS)
+    rollback = (now - table.cut_time[rows] <= parameters.rollback_window_seconds) & (
+        recent > np.minimum(ROLLBACK_TAUS * tau, 0.4)
+    )
+    lifted = surge | rollback
+    return rows[lifted], rollback[lifted]
+
+
+def _wish(state: State, rows: IntArray, rollback: BoolArray) -> FloatArray:
+    """What each row should have at once, in millicores."""
+    table = state.ledger
+    ceiling = np.maximum(table.applied_limit[rows], MIN_LIFT_MILLICORES).astype(np.float64)
+    ratio = throttled_ratio(state.windows, rows, seconds=emergency.SURGE_SECONDS)
+    wish = np.maximum(ceiling * (1.0 + ratio), remembered_peak(state.bursts, rows))
+    before = table.cut_from[rows].astype(np.float64)
+    return np.where(rollback, np.maximum(wish, 2.0 * before - ceiling), wish)
+
+
+def _grant(state: State, rows: IntArray, now: float) -> list[Effect]:
+    fleet, table = state.fleet, state.ledger
+    selection = fleet.select(np.unique(fleet.rows.node[rows]))
+    everyone = selection.rows
+    lifted = np.isin(everyone, rows)
+    hard = state.hard_quota(everyone)
+    billed_request = ledger.billed_request(table, everyone)
+    billed_limit = ledger.billed_limit(table, everyone)
+    wish = np.zeros(everyone.size, np.int64)
+    wish[lifted] = np.ceil(state.emergency.hold[everyone[lifted]]).astype(np.int64)
+    cap = np.maximum(state.decisions.pod_cap[everyone].max(axis=1), billed_limit)
+    wish = np.minimum(wish, cap)
+    grants = clear_orders(
+        OrderRows(
+            pod=selection.pod_of_row,
+            weight=np.maximum(fleet.rows.admitted_request[everyone], 1).astype(np.float64),
+            has_limit=fleet.rows.has_limit[everyone],
+            hard_quota=hard,
+            reservation_floor_millicores=state.decisions.floor[everyone, RESERVATION],
+            ceiling_floor_millicores=np.zeros(everyone.size, np.int64),
+            reservation_target_millicores=np.where(lifted & hard, wish, billed_request),
+            ceiling_target_millicores=np.where(lifted & ~hard, wish, billed_limit),
+            reservation_billed_millicores=billed_request,
+            ceiling_billed_millicores=billed_limit,
+            node=selection.node_of_pod,
+            pod_weight=fleet.pods.weight[selection.pods],
+        ),
+        reservation_limit_millicores=state.market.request_limit[selection.nodes],
+        ceiling_limit_millicores=state.market.limit_limit[selection.nodes],
+        quantum_millicores=state.parameters.quantum_millicores,
+    )
+    request = billed_request + np.where(hard, grants.reservation_millicores, 0)
+    limit = np.where(hard, request, billed_limit + grants.ceiling_millicores)
+    state.decisions.slack[everyone, RESERVATION] = grants.reservation_slack_millicores[
+        selection.node_of_row
+    ]
+    state.decisions.slack[everyone, CEILING] = grants.ceiling_slack_millicores[
+        selection.node_of_row
+    ]
+    worth = lifted & (limit - billed_limit >= MIN_LIFT_MILLICORES)
+    short = lifted & (limit < wish)
+    hungry = np.unique(selection.nodes[selection.node_of_row[short]])
+    fleet.nodes.next_round[hungry] = -np.inf
+    return _send(state, everyone[worth], request[worth], limit[worth], now)
+
+
+def _send(
+    state: State, rows: IntArray, request: IntArray, limit: IntArray, now: float
+) -> list[Effect]:
+    rolled_back = state.emergency.rolled_back[rows]
+    reason = np.where(rolled_back, int(Reason.ROLLED_BACK), int(Reason.EMERGENCY))
+    gain = (limit - ledger.billed_limit(state.ledger, rows)).astype(np.float64)
+    done = dispatch(
+        state,
+        Changes(rows=rows, request=request, limit=limit, reason=reason, value=gain),
+        lane=Lane.EMERGENCY,
+        now_seconds=now,
+    )
+    sent = rows[done.sent]
+    state.decisions.reason[sent] = reason[done.sent]
+    state.decisions.time[sent] = now
+    return done.effects

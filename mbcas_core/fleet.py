@@ -1,0 +1,391 @@
+"""The table: a row per container, thousands of nodes in one set of arrays.
+
+Rows, pods and nodes are small integers that are used again after a removal. What other modules know
+about a row they keep in tables of their own (`Table`), which grow and are reset together with the
+fleet. A loop over rows has no place outside this module, and here only over rows that come or go.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from mbcas_core.errors import MbcasError
+from mbcas_core.units import MAX_MILLICORES, BoolArray, FloatArray, IntArray
+
+FIRST_CAPACITY = 64  # Rows of a new table; it doubles from there.
+
+
+class FleetFullError(MbcasError):
+    """A bound on nodes or containers is reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Declares one array of a table: an entry of this type and width per row."""
+
+    dtype: DTypeLike
+    fill: float
+    width: tuple[int, ...]
+
+
+def column(dtype: DTypeLike = np.int64, *, fill: float = 0, width: tuple[int, ...] = ()) -> Any:  # noqa: ANN401 - stands for the array it declares
+    """Declares an array of a `Table`: shape (capacity, *width), new rows filled with `fill`."""
+    return Column(dtype, fill, width)
+
+
+class Table:
+    """Arrays that grow together; entry i of each is about the same row."""
+
+    COLUMNS: ClassVar[dict[str, Column]]
+
+    def __init_subclass__(cls) -> None:
+        own = {name: value for name, value in vars(cls).items() if isinstance(value, Column)}
+        cls.COLUMNS = getattr(cls, "COLUMNS", {}) | own
+
+    def __init__(self) -> None:
+        self.capacity = 0
+        for name, spec in self.COLUMNS.items():
+            setattr(self, name, np.full((0, *spec.width), spec.fill, spec.dtype))
+
+    def grow(self, capacity: int) -> None:
+        """Makes room for rows up to `capacity`, keeping what is there."""
+        for name, spec in self.COLUMNS.items():
+            array = np.full((capacity, *spec.width), spec.fill, spec.dtype)
+            array[: self.capacity] = getattr(self, name)
+            setattr(self, name, array)
+        self.capacity = capacity
+
+    def reset(self, rows: int | slice | NDArray[np.integer]) -> None:
+        """Makes rows new again."""
+        for name, spec in self.COLUMNS.items():
+            getattr(self, name)[rows] = spec.fill
+
+    def nbytes(self) -> int:
+        """Memory of all arrays."""
+        return sum(getattr(self, name).nbytes for name in self.COLUMNS)
+
+
+class Slots:
+    """Gives out small integers and takes them back; the tables on it grow when it runs out."""
+
+    def __init__(self, tables: list[Table]) -> None:
+        self._tables = tables
+        self._free: list[int] = []
+        self.capacity = 0
+        self.used = 0
+
+    def take(self) -> int:
+        """Returns a free slot, reset in every table."""
+        if not self._free:
+            old, self.capacity = self.capacity, max(FIRST_CAPACITY, 2 * self.capacity)
+            for table in self._tables:
+                table.grow(self.capacity)
+            self._free = list(range(self.capacity - 1, old - 1, -1))
+        self.used += 1
+        return self._free.pop()
+
+    def give_back(self, slot: int) -> None:
+        """Makes a slot free and new."""
+        for table in self._tables:
+            table.reset(slot)
+        self._free.append(slot)
+        self.used -= 1
+
+
+class Nodes(Table):
+    """What is known of each node."""
+
+    alive: BoolArray = column(np.bool_, fill=False)
+    connected: BoolArray = column(np.bool_, fill=False)
+    """A shim has a stream; its inventory may still be missing."""
+    attached: BoolArray = column(np.bool_, fill=False)
+    """A shim is connected and has sent its inventory."""
+    detach_time: FloatArray = column(np.float64, fill=np.nan)
+    allocatable: IntArray = column()
+    unmanaged: IntArray = column()
+    cpu_count: IntArray = column(fill=1)
+    patches_pods: BoolArray = column(np.bool_, fill=False)
+    report_time: FloatArray = column(np.float64, fill=-np.inf)
+    next_round: FloatArray = column(np.float64, fill=np.inf)
+    round: IntArray = column()
+    round_time: FloatArray = column(np.float64, fill=np.nan)
+    changed_tick: IntArray = column()
+    waiting: BoolArray = column(np.bool_, fill=False)
+    """A raise waits for CPU that a cut will free."""
+    order_tokens: FloatArray = column(np.float64)
+    """Orders that a shim which patches pods may be sent now."""
+
+
+class Pods(Table):
+    """The bidders."""
+
+    alive: BoolArray = column(np.bool_, fill=False)
+    node: IntArray = column()
+    weight: FloatArray = column(np.float64, fill=1.0)
+    min_millicores: IntArray = column(fill=MAX_MILLICORES)
+    """`min-cpu`, which lowers the floor; MAX_MILLICORES where it is not declared."""
+    max_millicores: IntArray = column(fill=MAX_MILLICORES)
+    min_acceptable: IntArray = column()
+    order_time: FloatArray = column(np.float64, fill=-np.inf)
+    """When its last order was sent."""
+    row_count: IntArray = column()
+
+
+class Rows(Table):
+    """What each container is: who it belongs to and what was declared at admission."""
+
+    alive: BoolArray = column(np.bool_, fill=False)
+    node: IntArray = column()
+    pod: IntArray = column()
+    handle: IntArray = column()
+    admitted_request: IntArray = column()
+    admitted_limit: IntArray = column()
+    has_limit: BoolArray = column(np.bool_, fill=False)
+    mode: NDArray[np.int8] = column(np.int8)
+    policy: NDArray[np.int8] = column(np.int8)
+    priority: NDArray[np.int8] = column(np.int8)
+    strict: BoolArray = column(np.bool_, fill=False)
+    skipped: BoolArray = column(np.bool_, fill=False)
+    tau: FloatArray = column(np.float64)
+    generation: IntArray = column()
+    restart_count: IntArray = column()
+    seen_time: FloatArray = column(np.float64, fill=np.nan)
+    """When the row was first seen or last restarted, whichever is later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Who a row is, in words."""
+
+    pod_uid: str
+    namespace: str
+    pod: str
+    container: str
+    container_id: str
+
+
+class Fleet:
+    """Finds, adds and removes nodes, pods and rows."""
+
+    def __init__(
+        self,
+        *,
+        row_tables: Iterable[Table] = (),
+        node_tables: Iterable[Table] = (),
+        max_nodes: int,
+        max_rows: int,
+    ) -> None:
+        self.nodes = Nodes()
+        self.pods = Pods()
+        self.rows = Rows()
+        self._row_tables = [self.rows, *row_tables]
+        self._node_slots = Slots([self.nodes, *node_tables])
+        self._pod_slots = Slots([self.pods])
+        self._row_slots = Slots(self._row_tables)
+        self._max_nodes = max_nodes
+        self._max_rows = max_rows
+        self.node_names: dict[int, str] = {}
+        self.names: dict[int, Names] = {}
+        self._node_by_name: dict[str, int] = {}
+        self._pod_by_uid: dict[tuple[int, str], int] = {}
+        self._row_by_key: dict[tuple[int, str, str], int] = {}
+        self._rows_by_node: dict[int, set[int]] = {}
+        self._sorted_rows: dict[int, IntArray] = {}
+        self._row_by_handle: dict[int, dict[int, int]] = {}
+        self._last_handles: dict[int, tuple[bytes, IntArray]] = {}
+
+    @property
+    def row_count(self) -> int:
+        return self._row_slots.used
+
+    @property
+    def node_count(self) -> int:
+        return self._node_slots.used
+
+    def nbytes(self) -> int:
+        """Memory of all arrays of rows and pods."""
+        return sum(table.nbytes() for table in self._row_tables) + self.pods.nbytes()
+
+    def find_node(self, name: str) -> int | None:
+        return self._node_by_name.get(name)
+
+    def add_node(self, name: str) -> int:
+        """Adds a node.
+
+        Raises:
+            FleetFullError: there are as many nodes as there may be.
+        """
+        if self.node_count >= self._max_nodes:
+            raise FleetFullError(f"there are {self.node_count} nodes, as many as may be")
+        node = self._node_slots.take()
+        self.nodes.alive[node] = True
+        self.node_names[node] = name
+        self._node_by_name[name] = node
+        self._rows_by_node[node] = set()
+        self._row_by_handle[node] = {}
+        return node
+
+    def remove_node(self, node: int) -> None:
+        """Removes a node and its rows."""
+        for row in sorted(self._rows_by_node[node]):
+            self.remove_row(row)
+        del self._node_by_name[self.node_names.pop(node)]
+        del self._rows_by_node[node], self._row_by_handle[node]
+        self._sorted_rows.pop(node, None)
+        self._last_handles.pop(node, None)
+        self._node_slots.give_back(node)
+
+    def node_ids(self) -> IntArray:
+        """Every node, ascending."""
+        ids: IntArray = np.flatnonzero(self.nodes.alive)
+        return ids
+
+    def row_ids(self) -> IntArray:
+        """Every row, ascending."""
+        ids: IntArray = np.flatnonzero(self.rows.alive)
+        return ids
+
+    def find_row(self, node: int, pod_uid: str, container: str) -> int | None:
+        return self._row_by_key.get((node, pod_uid, container))
+
+    def add_row(self, node: int, handle: int, names: Names) -> int:
+        """Adds a container to a node, and its pod where it is the first of it.
+
+        Raises:
+            FleetFullError: there are as many containers as there may be.
+        """
+        if self.row_count >= self._max_rows:
+            raise FleetFullError(f"there are {self.row_count} containers, as many as may be")
+        pod = self._pod_by_uid.get((node, names.pod_uid))
+        if pod is None:
+            pod = self._pod_slots.take()
+            self.pods.alive[pod] = True
+            self.pods.node[pod] = node
+            self._pod_by_uid[node, names.pod_uid] = pod
+        row = self._row_slots.take()
+        self.pods.row_count[pod] += 1
+        self.rows.alive[row] = True
+        self.rows.node[row] = node
+        self.rows.pod[row] = pod
+        self.names[row] = names
+        self._row_by_key[node, names.pod_uid, names.container] = row
+        self._rows_by_node[node].add(row)
+        self.set_handle(row, handle)
+        self._sorted_rows.pop(node, None)
+        return row
+
+    def set_handle(self, row: int, handle: int) -> None:
+        """Lets a handle name this row; a row that had it loses it."""
+        node = int(self.rows.node[row])
+        handles = self._row_by_handle[node]
+        old = int(self.rows.handle[row])
+        if handles.get(old) == row:
+            del handles[old]
+        handles[handle] = row
+        self.rows.handle[row] = handle
+        self._last_handles.pop(node, None)
+
+    def forget_handles(self, node: int) -> None:
+        """Makes every handle of a node unknown: a new stream gives them out anew."""
+        self._row_by_handle[node] = {}
+        self._last_handles.pop(node, None)
+
+    def row_of_handle(self, node: int, handle: int) -> int | None:
+        return self._row_by_handle[node].get(handle)
+
+    def rows_of_handles(self, node: int, handles: NDArray[np.int32]) -> IntArray:
+        """Rows of these handles, shape (n,); -1 where a handle is not known.
+
+        Most reports of a node name the same containers, so the last answer is kept.
+        """
+        key = handles.tobytes()
+        last = self._last_handles.get(node)
+        if last is not None and last[0] == key:
+            return last[1]
+        find = self._row_by_handle[node].get
+        rows: IntArray = np.array([find(h, -1) for h in handles.tolist()], np.int64)
+        self._last_handles[node] = (key, rows)
+        return rows
+
+    def remove_row(self, row: int) -> None:
+        """Removes a container, and its pod with the last of them."""
+        node, pod = int(self.rows.node[row]), int(self.rows.pod[row])
+        names = self.names.pop(row)
+        handle = int(self.rows.handle[row])
+        if self._row_by_handle[node].get(handle) == row:
+            del self._row_by_handle[node][handle]
+        del self._row_by_key[node, names.pod_uid, names.container]
+        self._rows_by_node[node].discard(row)
+        self._sorted_rows.pop(node, None)
+        self._last_handles.pop(node, None)
+        self.pods.row_count[pod] -= 1
+        if self.pods.row_count[pod] == 0:
+            del self._pod_by_uid[node, names.pod_uid]
+            self._pod_slots.give_back(pod)
+        self._row_slots.give_back(row)
+
+    def rows_of_node(self, node: int) -> IntArray:
+        """A node's rows by pod, then row."""
+        rows = self._sorted_rows.get(node)
+        if rows is None:
+            rows = np.array(sorted(self._rows_by_node[node]), np.int64)
+            rows = rows[np.argsort(self.rows.pod[rows], kind="stable")]
+            self._sorted_rows[node] = rows
+        return rows
+
+    def rows_of_pod(self, row: int) -> IntArray:
+        """The rows of a row's pod."""
+        rows = self.rows_of_node(int(self.rows.node[row]))
+        own: IntArray = rows[self.rows.pod[rows] == self.rows.pod[row]]
+        return own
+
+    def select(self, nodes: IntArray) -> "Selection":
+        """The rows of some nodes, grouped by node and pod."""
+        parts = [self.rows_of_node(node) for node in nodes.tolist()]
+        rows: IntArray = np.concatenate(parts) if parts else np.zeros(0, np.int64)
+        return Selection.of(nodes=nodes, rows=rows, rows_table=self.rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Selection:
+    """n rows of p pods of m nodes, sorted by node and pod.
+
+    The index arrays count within the selection: they are what the market's groups are.
+    """
+
+    nodes: IntArray
+    """Node ids, shape (m,)."""
+    pods: IntArray
+    """Pod ids, shape (p,)."""
+    rows: IntArray
+    """Row ids, shape (n,)."""
+    node_of_pod: IntArray
+    """Index into `nodes`, shape (p,), ascending."""
+    pod_of_row: IntArray
+    """Index into `pods`, shape (n,), ascending."""
+
+    @classmethod
+    def of(cls, *, nodes: IntArray, rows: IntArray, rows_table: Rows) -> Self:
+        """Groups rows that are already sorted by node (in the order of `nodes`) and pod."""
+        pod = rows_table.pod[rows]
+        first = np.ones(rows.size, np.bool_)
+        first[1:] = pod[1:] != pod[:-1]
+        starts = np.flatnonzero(first)
+        position = np.zeros(int(nodes.max(initial=-1)) + 1, np.int64)
+        position[nodes] = np.arange(nodes.size)
+        return cls(
+            nodes=nodes,
+            pods=pod[starts],
+            rows=rows,
+            node_of_pod=position[rows_table.node[rows[starts]]],
+            pod_of_row=np.cumsum(first) - 1,
+        )
+
+    @property
+    def node_of_row(self) -> IntArray:
+        """Index into `nodes`, shape (n,), ascending."""
+        index: IntArray = self.node_of_pod[self.pod_of_row]
+        return index

@@ -1,0 +1,1 @@
+"""What a container will use: one module per forecaster, one signature."""

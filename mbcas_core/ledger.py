@@ -1,0 +1,173 @@
+"""What was sent, what the kubelet admitted, what the kernel enforces.
+
+Capacity is billed by the largest of the three, and every decision starts from what is *applied*. An
+order in flight may still be carried out, so it counts as *desired* from the moment it is sent until
+its end is known: applied, refused, or void because the shim connected again.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mbcas_core.events import CpuResources, OrderResult, Outcome
+from mbcas_core.fleet import Table, column
+from mbcas_core.units import MIN_CEILING_MILLICORES, BoolArray, FloatArray, IntArray
+
+IN_FLIGHT = -1
+NEVER = 0
+BACKOFF_MAX_SECONDS = 600.0
+
+
+class LedgerTable(Table):
+    """Three pairs of numbers per row, and the order that is on its way."""
+
+    desired_request: IntArray = column()
+    desired_limit: IntArray = column()
+    allocated_request: IntArray = column()
+    allocated_limit: IntArray = column()
+    applied_request: IntArray = column()
+    applied_limit: IntArray = column()
+    order_id: IntArray = column()
+    """The last order's id, 0 before the first."""
+    outcome: NDArray[np.int8] = column(np.int8)
+    """IN_FLIGHT, NEVER or an `Outcome`."""
+    order_time: FloatArray = column(np.float64, fill=-np.inf)
+    awaited: BoolArray = column(np.bool_, fill=False)
+    """The last order's effect on the kernel has not been seen yet."""
+    lag: FloatArray = column(np.float64, fill=np.nan)
+    changed_time: FloatArray = column(np.float64, fill=-np.inf)
+    """When something applied last changed."""
+    cut_time: FloatArray = column(np.float64, fill=-np.inf)
+    """When the ceiling was last cut, and what it was before."""
+    cut_from: IntArray = column()
+    failures: IntArray = column()
+    rest_until: FloatArray = column(np.float64, fill=-np.inf)
+    foreign_until: FloatArray = column(np.float64, fill=-np.inf)
+
+
+def billed_request(table: LedgerTable, rows: IntArray) -> IntArray:
+    """What counts as taken of the node's reservations."""
+    return np.maximum(
+        np.maximum(table.desired_request[rows], table.allocated_request[rows]),
+        table.applied_request[rows],
+    )
+
+
+def billed_limit(table: LedgerTable, rows: IntArray) -> IntArray:
+    """What counts as taken of the node's ceilings (rows without a limit: meaningless)."""
+    return np.maximum(
+        np.maximum(table.desired_limit[rows], table.allocated_limit[rows]),
+        table.applied_limit[rows],
+    )
+
+
+def adopt(
+    table: LedgerTable,
+    row: int,
+    *,
+    spec: CpuResources,
+    allocated: CpuResources,
+    actual: CpuResources,
+) -> None:
+    """Starts from what is there: nothing is in flight, and desired is what the spec says."""
+    request, limit = spec.request_millicores or 0, spec.limit_millicores or 0
+    table.desired_request[row], table.desired_limit[row] = request, limit
+    allocated_request, allocated_limit = allocated.request_millicores, allocated.limit_millicores
+    table.allocated_request[row] = request if allocated_request is None else allocated_request
+    table.allocated_limit[row] = limit if allocated_limit is None else allocated_limit
+    actual_request, actual_limit = actual.request_millicores, actual.limit_millicores
+    table.applied_request[row] = request if actual_request is None else actual_request
+    table.applied_limit[row] = limit if actual_limit is None else actual_limit
+    if table.outcome[row] == IN_FLIGHT:
+        table.outcome[row] = int(Outcome.FAILED)
+    table.awaited[row] = False
+
+
+def send(
+    table: LedgerTable,
+    rows: IntArray,
+    *,
+    order_ids: IntArray,
+    request: IntArray,
+    limit: IntArray,
+    now_seconds: float,
+) -> None:
+    """Notes that these values are on their way."""
+    table.desired_request[rows] = request
+    table.desired_limit[rows] = limit
+    table.order_id[rows] = order_ids
+    table.outcome[rows] = IN_FLIGHT
+    table.order_time[rows] = now_seconds
+    table.awaited[rows] = True
+
+
+def settle(
+    table: LedgerTable, row: int, result: OrderResult, *, now_seconds: float, backoff_seconds: float
+) -> None:
+    """Takes in how a row's order ended."""
+    table.outcome[row] = int(result.outcome)
+    actual = result.actual or CpuResources()
+    if result.outcome in (Outcome.APPLIED, Outcome.UNCHANGED):
+        table.failures[row] = 0
+        table.allocated_request[row] = table.desired_request[row]
+        table.allocated_limit[row] = table.desired_limit[row]
+        _set_applied(table, row, actual, now_seconds)
+        return
+    table.awaited[row] = False
+    if result.outcome != Outcome.FAILED:  # What failed may still come about: it stays billed.
+        table.desired_request[row] = table.allocated_request[row]
+        table.desired_limit[row] = table.allocated_limit[row]
+        _set_applied(table, row, actual, now_seconds)
+    if result.outcome in (Outcome.REFUSED, Outcome.FAILED):
+        wait = min(backoff_seconds * 2.0 ** min(int(table.failures[row]), 16), BACKOFF_MAX_SECONDS)
+        table.failures[row] += 1
+        table.rest_until[row] = now_seconds + max(wait, result.retry_after_seconds or 0.0)
+
+
+def _set_applied(table: LedgerTable, row: int, actual: CpuResources, now_seconds: float) -> None:
+    if actual.request_millicores is not None:
+        table.applied_request[row] = actual.request_millicores
+    if actual.limit_millicores is not None:
+        one = np.array([row])
+        observe_limit(
+            table, one, np.array([float(actual.limit_millicores)]), now_seconds=now_seconds
+        )
+    elif table.awaited[row] and actual.request_millicores is not None:
+        _arrived(table, np.array([row]), now_seconds)
+
+
+def observe_limit(
+    table: LedgerTable, rows: IntArray, limit: FloatArray, *, now_seconds: float
+) -> None:
+    """Takes in the quotas that the kernel enforces, as millicores; NaN where there is none."""
+    known = ~np.isnan(limit)
+    rows = rows[known]
+    seen = np.rint(limit[known]).astype(np.int64)
+    before = table.applied_limit[rows]
+    changed = seen != before
+    cut = rows[seen < before]
+    table.cut_time[cut] = now_seconds
+    table.cut_from[cut] = before[seen < before]
+    table.changed_time[rows[changed]] = now_seconds
+    table.applied_limit[rows] = seen
+    there = table.awaited[rows] & (
+        seen == np.maximum(table.desired_limit[rows], MIN_CEILING_MILLICORES)
+    )
+    _arrived(table, rows[there], now_seconds)
+
+
+def _arrived(table: LedgerTable, rows: IntArray, now_seconds: float) -> None:
+    table.lag[rows] = now_seconds - table.order_time[rows]
+    table.awaited[rows] = False
+
+
+def in_flight(table: LedgerTable, rows: IntArray) -> BoolArray:
+    """True where an order has been sent and its end is not known."""
+    waiting: BoolArray = table.outcome[rows] == IN_FLIGHT
+    return waiting
+
+
+def void(table: LedgerTable, rows: IntArray) -> None:
+    """Gives up the orders of these rows: they may or may not be carried out, so they stay billed."""
+    rows = rows[in_flight(table, rows)]
+    table.outcome[rows] = int(Outcome.FAILED)
+    table.awaited[rows] = False

@@ -1,0 +1,127 @@
+"""The one primary reason of every row: the first in a fixed order that holds."""
+
+import numpy as np
+
+from mbcas_core import ledger
+from mbcas_core.decide import Standing, Wishes
+from mbcas_core.effects import Reason
+from mbcas_core.events import Mode
+from mbcas_core.fleet import Selection
+from mbcas_core.market.targets import Targets
+from mbcas_core.state import State
+from mbcas_core.units import BoolArray, IntArray
+
+
+def of(
+    state: State,
+    selection: Selection,
+    standing: Standing,
+    targets: Targets,
+    wishes: Wishes,
+    *,
+    raised: BoolArray,
+    cut: BoolArray,
+    now_seconds: float,
+) -> IntArray:
+    """A `Reason` for each row of the round, shape (n,), before spacing and budget.
+
+    Args:
+        state: Read only.
+        selection: The rows of the round.
+        standing: Where they stood.
+        targets: What the market says.
+        wishes: Which of them should move.
+        raised: Those whose raise is sent.
+        cut: Those whose cut is sent.
+        now_seconds: The server's clock.
+    """
+    cases: list[tuple[BoolArray, Reason]] = [
+        *_outside(state, standing, targets, now_seconds),
+        *_moved(state, standing, targets, wishes, raised, cut),
+        *_kept(state, selection, standing, targets, wishes),
+    ]
+    conditions = [condition for condition, _ in cases]
+    reasons: IntArray = np.select(
+        conditions, [int(reason) for _, reason in cases], int(Reason.WITHIN_BAND)
+    )
+    return reasons
+
+
+def _outside(
+    state: State, standing: Standing, targets: Targets, now: float
+) -> list[tuple[BoolArray, Reason]]:
+    """Rows that nothing can be done about now."""
+    fleet, table, rows = state.fleet, state.ledger, standing.rows
+    few = state.counters.sample_count[rows] < state.parameters.min_samples
+    fixed = ~(targets.reservation.takes_part | targets.ceiling_headroom.takes_part)
+    frozen = np.full(rows.size, state.frozen)
+    return [
+        (fleet.rows.skipped[rows], Reason.SKIPPED),
+        (fleet.rows.mode[rows] != Mode.AUTO, Reason.MODE),
+        (few, Reason.OBSERVING),
+        (~standing.fresh, Reason.STALE),
+        (fixed, Reason.FIXED_BY_POLICY),
+        (frozen, Reason.FROZEN),
+        (now < table.foreign_until[rows], Reason.CHANGED_ELSEWHERE),
+        (ledger.in_flight(table, rows), Reason.IN_FLIGHT),
+        (now < table.rest_until[rows], Reason.BACKING_OFF),
+        (~standing.settled, Reason.IN_FLIGHT),
+    ]
+
+
+def _short(targets: Targets) -> BoolArray:
+    """True where scarcity keeps a target below its need."""
+    short: BoolArray = np.zeros(targets.reclaim_bound.size, np.bool_)
+    for good in (targets.reservation, targets.ceiling_headroom):
+        short |= good.takes_part & (good.target_millicores < good.need_millicores)
+    return short
+
+
+def _moved(
+    state: State,
+    standing: Standing,
+    targets: Targets,
+    wishes: Wishes,
+    raised: BoolArray,
+    cut: BoolArray,
+) -> list[tuple[BoolArray, Reason]]:
+    rows = standing.rows
+    sinking = ~np.isnan(state.emergency.exit_time[rows])
+    return [
+        (raised & standing.lifted & state.emergency.rolled_back[rows], Reason.ROLLED_BACK),
+        (raised & standing.lifted & ~sinking, Reason.EMERGENCY),
+        (raised & _short(targets), Reason.RATIONED),
+        (raised, Reason.RAISED),
+        (cut & sinking, Reason.DECAY),
+        (cut & wishes.limited, Reason.CUT_LIMITED),
+        (cut & wishes.contested, Reason.CUT_FOR_OTHERS),
+        (cut & targets.reclaim_bound, Reason.RECLAIM_BOUND),
+        (cut, Reason.CUT),
+    ]
+
+
+def _kept(
+    state: State, selection: Selection, standing: Standing, targets: Targets, wishes: Wishes
+) -> list[tuple[BoolArray, Reason]]:
+    rows, node = standing.rows, selection.node_of_row
+    reduced = targets.reservation.floors_reduced | targets.ceiling_headroom.floors_reduced
+    limit = targets.ceiling_millicores
+    at_admitted = (
+        targets.ceiling_headroom.takes_part
+        & (limit == state.fleet.rows.admitted_limit[rows])
+        & (state.decisions.ceiling_need[rows] < limit)
+    )
+    on_target = (standing.applied_request == targets.reservation_millicores) & (
+        ~state.fleet.rows.has_limit[rows] | (standing.applied_limit == limit)
+    )
+    return [
+        (wishes.up_request | wishes.up_limit, Reason.WAITING_SUPPLY),
+        (wishes.protected & standing.young, Reason.STARTUP_GRACE),
+        (wishes.protected, Reason.EMERGENCY_HELD),
+        (wishes.dwelling, Reason.DWELL),
+        (reduced[node], Reason.FLOORS_REDUCED),
+        (standing.lifted, Reason.EMERGENCY_HELD),
+        (on_target & at_admitted, Reason.ADMITTED_FLOOR),
+        (on_target & _short(targets), Reason.RATIONED),
+        (on_target, Reason.ON_TARGET),
+    ]

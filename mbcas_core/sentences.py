@@ -1,0 +1,53 @@
+"""Reasons in sentences, for people."""
+
+from mbcas_core.effects import Reason
+from mbcas_core.views import ContainerView
+
+SENTENCES: dict[Reason, str] = {
+    Reason.OBSERVING: "Not enough samples yet; it keeps what it has.",
+    Reason.STARTUP_GRACE: "It started a moment ago, so it is not cut.",
+    Reason.ON_TARGET: "It has what the market says it should have.",
+    Reason.WITHIN_BAND: "The target {target} is too close to {applied} to be worth a change.",
+    Reason.DWELL: "The target is {target}, but it was changed a moment ago and rests before a cut.",
+    Reason.RAISED: "Raised to {desired}.",
+    Reason.RATIONED: "CPU is scarce: it gets {target} of the {need} it needs.",
+    Reason.CUT: "Cut to {desired}.",
+    Reason.CUT_LIMITED: "On its way down to {target}; a round takes only so much.",
+    Reason.RECLAIM_BOUND: "Cut to {desired}; the bound on reclaiming leaves it that.",
+    Reason.CUT_FOR_OTHERS: "Cut to {desired} to make room for what others are owed.",
+    Reason.WAITING_SUPPLY: "It should have {target}; the CPU for that is not free yet.",
+    Reason.WAITING_BUDGET: "It should have {target}; the change waits for the resize budget.",
+    Reason.WAITING_SPACING: "It should have {target}; its pod was changed a moment ago.",
+    Reason.IN_FLIGHT: "An order for {desired} is on its way.",
+    Reason.EMERGENCY: "Lifted to {desired} because it was throttled.",
+    Reason.EMERGENCY_HELD: "Held up because it was throttled a moment ago.",
+    Reason.DECAY: "Its burst is over; it comes back to {target} step by step.",
+    Reason.ROLLED_BACK: "Its last cut was taken back because throttling followed.",
+    Reason.ADMITTED_FLOOR: "It needs {need}; its policy never goes below the admitted {admitted}.",
+    Reason.MODE: "Its mode says that nothing is sent; it would be given {target}.",
+    Reason.FIXED_BY_POLICY: "Its policy leaves nothing to set.",
+    Reason.SKIPPED: "It cannot be resized; the shim's log says why.",
+    Reason.FLOORS_REDUCED: "The node has less CPU than it promised; it gets {target}.",
+    Reason.FROZEN: "Writes are frozen; it should have {target}.",
+    Reason.STALE: "No fresh samples: nothing is decided.",
+    Reason.BACKING_OFF: "Its last order was refused; it rests.",
+    Reason.CHANGED_ELSEWHERE: "Somebody else changed it; it rests.",
+    Reason.RELEASED: "It was given back what it was admitted with.",
+}
+
+
+def summary(container: ContainerView) -> str:
+    """The primary reason of a container in a sentence."""
+    good = container.ceiling if container.ceiling.target_millicores else container.reservation
+    words = {
+        "admitted": _cpu(good.admitted_millicores),
+        "need": _cpu(good.need_millicores),
+        "target": _cpu(good.target_millicores),
+        "desired": _cpu(good.desired_millicores),
+        "applied": _cpu(good.applied_millicores),
+    }
+    return SENTENCES[container.reason].format(**words)
+
+
+def _cpu(millicores: int | None) -> str:
+    return "nothing" if millicores is None else f"{millicores}m"

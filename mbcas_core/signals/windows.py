@@ -1,0 +1,122 @@
+"""The recent past of each row: a minute of seconds, and ten minutes of 15 s means.
+
+Rings of fixed size, 1.2 kB a row. Every reader says how far it looks back; seconds that a row has
+not lived through take no part.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mbcas_core.fleet import Table, column
+from mbcas_core.signals.counters import MAX_SECONDS, Seconds
+from mbcas_core.units import FloatArray, IntArray
+
+SECONDS = 64
+"""A power of two, a minute and a little more."""
+MEANS = 40
+"""Ten minutes of 15 s means."""
+MEAN_SECONDS = 15
+
+
+class WindowTable(Table):
+    """Rings; `seconds` counts what was ever pushed, so the newest second is at seconds - 1."""
+
+    seconds: IntArray = column()
+    demand: NDArray[np.float32] = column(np.float32, width=(SECONDS,))
+    usage: NDArray[np.float32] = column(np.float32, width=(SECONDS,))
+    throttled: NDArray[np.float32] = column(np.float32, width=(SECONDS,))
+    square: NDArray[np.float32] = column(np.float32, fill=np.nan, width=(SECONDS,))
+    means: IntArray = column()
+    mean: NDArray[np.float32] = column(np.float32, fill=np.nan, width=(MEANS,))
+    sum: FloatArray = column(np.float64)
+    """Of the demand of the 15 s in progress."""
+
+
+def push(table: WindowTable, new: Seconds) -> None:
+    """Appends seconds to the rings. `new` has at most MAX_SECONDS columns."""
+    k = new.usage.shape[1]
+    assert k <= MAX_SECONDS < SECONDS, "an interval fits the ring"
+    for j in range(k):
+        here = new.count >= k - j
+        rows = new.rows[here]
+        at = table.seconds[rows] % SECONDS
+        table.demand[rows, at] = new.demand[here, j]
+        table.usage[rows, at] = new.usage[here, j]
+        table.throttled[rows, at] = new.throttled[here, j]
+        table.square[rows, at] = new.square[here, j]
+        table.seconds[rows] += 1
+        table.sum[rows] += new.demand[here, j]
+        _close_means(table, rows)
+
+
+def _close_means(table: WindowTable, rows: IntArray) -> None:
+    full = rows[table.seconds[rows] % MEAN_SECONDS == 0]
+    table.mean[full, table.means[full] % MEANS] = table.sum[full] / MEAN_SECONDS
+    table.means[full] += 1
+    table.sum[full] = 0.0
+
+
+def _last(table: WindowTable, rows: IntArray, seconds: int) -> tuple[IntArray, NDArray[np.bool_]]:
+    """Positions of each row's last seconds, newest first, and which of them it lived through."""
+    back = np.arange(1, seconds + 1)
+    lived = table.seconds[rows, None] >= back
+    return (table.seconds[rows, None] - back) % SECONDS, lived
+
+
+def throttled_ratio(table: WindowTable, rows: IntArray, *, seconds: int) -> FloatArray:
+    """Throttled share of wall time over the last seconds; a second not lived through counts 0."""
+    at, lived = _last(table, rows, seconds)
+    values = np.where(lived, table.throttled[rows[:, None], at], np.float32(0))
+    ratio: FloatArray = values.sum(axis=1, dtype=np.float64) / seconds
+    return ratio
+
+
+def least_throttled_ratio(table: WindowTable, rows: IntArray, *, seconds: int) -> FloatArray:
+    """The least throttled of the last seconds; 0 where the row has lived through fewer."""
+    at, lived = _last(table, rows, seconds)
+    values = np.where(lived, table.throttled[rows[:, None], at], np.float32(0))
+    return values.min(axis=1).astype(np.float64)
+
+
+def peak_usage(table: WindowTable, rows: IntArray, *, seconds: int) -> FloatArray:
+    """The largest use of the last seconds, in millicores."""
+    at, lived = _last(table, rows, seconds)
+    values = np.where(lived, table.usage[rows[:, None], at], np.float32(0))
+    return values.max(axis=1).astype(np.float64)
+
+
+def mean_demand(table: WindowTable, rows: IntArray, *, seconds: int) -> FloatArray:
+    """Mean demand over the last seconds, in millicores; 0 where there are none."""
+    at, lived = _last(table, rows, seconds)
+    values = np.where(lived, table.demand[rows[:, None], at], np.float32(0))
+    total = values.sum(axis=1, dtype=np.float64)
+    return total / np.maximum(lived.sum(axis=1), 1)
+
+
+def variation(table: WindowTable, rows: IntArray, *, seconds: int, unknown: float) -> FloatArray:
+    """Standard deviation over mean of the 100 ms slices of the last seconds.
+
+    From E[x^2] - E[x]^2 over the seconds whose slices were measured; `unknown` where fewer than
+    three were.
+    """
+    at, lived = _last(table, rows, seconds)
+    square = table.square[rows[:, None], at].astype(np.float64)
+    usage = table.usage[rows[:, None], at].astype(np.float64)
+    measured = lived & ~np.isnan(square)
+    count = measured.sum(axis=1)
+    enough = count >= 3
+    count = np.maximum(count, 1)
+    mean = np.where(measured, usage, 0.0).sum(axis=1) / count
+    mean_square = np.where(measured, square, 0.0).sum(axis=1) / count
+    deviation = np.sqrt(np.maximum(mean_square - mean**2, 0.0))
+    ratio: FloatArray = np.where(enough & (mean > 0), deviation / np.maximum(mean, 1.0), unknown)
+    return ratio
+
+
+def mean_quantiles(table: WindowTable, rows: IntArray, quantiles: tuple[float, ...]) -> FloatArray:
+    """Quantiles (nearest rank) of the 15 s means, shape (n, len(quantiles)); 0 without any."""
+    ordered = np.sort(table.mean[rows], axis=1)  # NaN last.
+    count = np.minimum(table.means[rows], MEANS)
+    rank = np.ceil(np.array(quantiles) * count[:, None]).astype(np.int64) - 1
+    found = np.take_along_axis(ordered, np.clip(rank, 0, MEANS - 1), axis=1)
+    return np.where(count[:, None] > 0, found, 0.0).astype(np.float64)

@@ -1,0 +1,238 @@
+"""The slow loop: needs, bids, clearing, and what becomes of the targets, for the nodes that are due."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from mbcas_core import decide, ledger, reasons, record
+from mbcas_core.agents import needs
+from mbcas_core.decide import Standing, Wishes
+from mbcas_core.dispatch import Changes, burst_is_off, dispatch
+from mbcas_core.effects import Effect, Lane, Violation
+from mbcas_core.events import Mode
+from mbcas_core.fleet import Selection
+from mbcas_core.market.goods import clear_targets
+from mbcas_core.market.targets import MarketNodes, MarketPods, MarketRows, Targets
+from mbcas_core.market.orders import Grants, OrderRows, clear_orders
+from mbcas_core.signals.windows import throttled_ratio
+from mbcas_core.state import State
+from mbcas_core.units import BoolArray, IntArray
+
+THROTTLED_SECONDS = 15
+
+
+def run(state: State, nodes: IntArray, *, now_seconds: float) -> list[Effect]:
+    """Clears the markets of these nodes and sends what follows from it."""
+    selection = state.fleet.select(nodes)
+    if selection.rows.size == 0:
+        record.note_empty(state, nodes, now_seconds)
+        return []
+    standing = _stand(state, selection, now_seconds)
+    _estimate(state, standing, now_seconds)
+    targets = _clear(state, selection, standing)
+    record.note_round(state, selection, standing, targets, now_seconds)
+    effects = _check(state, selection, standing, targets)
+    wishes = decide.wish(state, selection, standing, targets, now_seconds)
+    grants = _share(state, selection, standing, targets, wishes)
+    return effects + _send(state, selection, standing, targets, wishes, grants, now_seconds)
+
+
+def _stand(state: State, selection: Selection, now: float) -> Standing:
+    fleet, table, rows = state.fleet, state.ledger, selection.rows
+    resting = (now < table.rest_until[rows]) | (now < table.foreign_until[rows])
+    ratio = throttled_ratio(state.windows, rows, seconds=THROTTLED_SECONDS)
+    return Standing(
+        rows=rows,
+        auto=(fleet.rows.mode[rows] == Mode.AUTO) & ~fleet.rows.skipped[rows],
+        fresh=state.fresh(rows, now_seconds=now),
+        settled=~_moving(state, rows, now) & ~resting,
+        hard=state.hard_quota(rows),
+        applied_request=table.applied_request[rows],
+        applied_limit=table.applied_limit[rows],
+        billed_request=ledger.billed_request(table, rows),
+        billed_limit=ledger.billed_limit(table, rows),
+        throttled=ratio > fleet.rows.tau[rows],
+        lifted=state.emergency.active[rows],
+        young=now - fleet.rows.seen_time[rows] < state.parameters.startup_grace_seconds,
+    )
+
+
+def _moving(state: State, rows: IntArray, now: float) -> BoolArray:
+    """True where an order is on its way, or was accepted and has not reached the kernel yet."""
+    table = state.ledger
+    recent = now - table.order_time[rows] < state.parameters.order_timeout_seconds
+    return ledger.in_flight(table, rows) | (table.awaited[rows] & recent)
+
+
+def _estimate(state: State, standing: Standing, now: float) -> None:
+    fresh = standing.rows[standing.fresh]
+    needs.estimate(
+        state.agent,
+        fresh,
+        facts=state.fleet.rows,
+        windows=state.windows,
+        burst_table=state.bursts,
+        quantile=state.parameters.reservation_quantile,
+        now_seconds=now,
+    )
+    held = state.emergency_need(standing.rows, now_seconds=now)
+    ceiling = np.maximum(state.agent.ceiling_need[standing.rows], np.ceil(held).astype(np.int64))
+    state.decisions.emergency_need[standing.rows] = held
+    state.decisions.ceiling_need[standing.rows] = ceiling
+    state.decisions.reservation_need[standing.rows] = state.agent.reservation_need[standing.rows]
+
+
+def _clear(state: State, selection: Selection, standing: Standing) -> Targets:
+    """Clears both goods; rows in mode recommend get what a market with everyone would give them."""
+    fleet, rows = state.fleet, selection.rows
+    market_rows = MarketRows(
+        pod=selection.pod_of_row,
+        takes_part=standing.auto & standing.fresh,
+        policy=fleet.rows.policy[rows].astype(np.int64),
+        strict=fleet.rows.strict[rows],
+        has_limit=fleet.rows.has_limit[rows],
+        admitted_request_millicores=fleet.rows.admitted_request[rows],
+        admitted_limit_millicores=fleet.rows.admitted_limit[rows],
+        reservation_need_millicores=state.decisions.reservation_need[rows],
+        ceiling_need_millicores=state.decisions.ceiling_need[rows],
+        fixed_reservation_millicores=standing.billed_request,
+        fixed_ceiling_millicores=standing.billed_limit,
+    )
+    pods = MarketPods(
+        node=selection.node_of_pod,
+        weight=fleet.pods.weight[selection.pods],
+        declared_min_millicores=fleet.pods.min_millicores[selection.pods],
+        declared_max_millicores=fleet.pods.max_millicores[selection.pods],
+    )
+    nodes = MarketNodes(
+        allocatable_millicores=fleet.nodes.allocatable[selection.nodes],
+        unmanaged_millicores=fleet.nodes.unmanaged[selection.nodes],
+    )
+    targets = clear_targets(market_rows, pods, nodes, parameters=state.parameters)
+    recommend = (fleet.rows.mode[rows] == Mode.RECOMMEND) & ~fleet.rows.skipped[rows]
+    recommend &= standing.fresh
+    if recommend.any():
+        everyone = replace(market_rows, takes_part=market_rows.takes_part | recommend)
+        shadow = clear_targets(everyone, pods, nodes, parameters=state.parameters)
+        record.note_targets(state, selection, shadow, np.flatnonzero(recommend))
+    record.note_targets(state, selection, targets, np.flatnonzero(~recommend))
+    return targets
+
+
+def _check(
+    state: State, selection: Selection, standing: Standing, targets: Targets
+) -> list[Effect]:
+    """Rule 2: every target is at least min(floor, need) while floors fit, and at most the need."""
+    effects: list[Effect] = []
+    for name, good in (
+        ("reservation", targets.reservation),
+        ("ceiling", targets.ceiling_headroom),
+    ):
+        node = selection.node_of_row
+        owed = np.minimum(good.floor_millicores, good.need_millicores)
+        capped = good.pod_cap_millicores < good.pod_need_millicores
+        fits = ~good.floors_reduced[node] & ~capped[selection.pod_of_row]
+        bad = good.takes_part & (
+            (good.target_millicores > good.need_millicores)
+            | (fits & (good.target_millicores < owed))
+        )
+        for i in np.flatnonzero(bad)[:10].tolist():  # A bug: ten examples are enough.
+            effects.append(
+                Violation(
+                    rule=2,
+                    node=state.fleet.node_names[int(selection.nodes[node[i]])],
+                    detail=f"good={name} target={good.target_millicores[i]} owed={owed[i]} "
+                    f"need={good.need_millicores[i]}",
+                )
+            )
+    return effects
+
+
+def _share(
+    state: State, selection: Selection, standing: Standing, targets: Targets, wishes: Wishes
+) -> Grants:
+    """The second clearing: what is really free, among the raises that are worth an order."""
+    fleet, rows = state.fleet, selection.rows
+    plain = ~(standing.hard | fleet.rows.strict[rows])
+    return clear_orders(
+        OrderRows(
+            pod=selection.pod_of_row,
+            weight=targets.reservation.weight,
+            has_limit=fleet.rows.has_limit[rows],
+            hard_quota=standing.hard,
+            reservation_floor_millicores=targets.reservation.floor_millicores,
+            ceiling_floor_millicores=np.where(plain, fleet.rows.admitted_limit[rows], 0),
+            reservation_target_millicores=np.where(
+                wishes.up_request, wishes.request, standing.billed_request
+            ),
+            ceiling_target_millicores=np.where(
+                wishes.up_limit, wishes.limit, standing.billed_limit
+            ),
+            reservation_billed_millicores=standing.billed_request,
+            ceiling_billed_millicores=standing.billed_limit,
+            node=selection.node_of_pod,
+            pod_weight=fleet.pods.weight[selection.pods],
+        ),
+        reservation_limit_millicores=targets.reservation_limit_millicores,
+        ceiling_limit_millicores=targets.ceiling_limit_millicores,
+        quantum_millicores=state.parameters.quantum_millicores,
+    )
+
+
+def _send(
+    state: State,
+    selection: Selection,
+    standing: Standing,
+    targets: Targets,
+    wishes: Wishes,
+    grants: Grants,
+    now: float,
+) -> list[Effect]:
+    rows = selection.rows
+    request, limit = decide.desired(state, standing, wishes, grants)
+    raised, cut = _worth_sending(state, standing, wishes, request, limit)
+    able = standing.auto & standing.fresh & standing.settled
+    burst = able & burst_is_off(state, rows) & ~raised & ~cut
+    change = able & (raised | cut | burst)
+    if state.frozen:
+        change[:] = False
+    short = (wishes.up_request & (request < wishes.request)) | (
+        wishes.up_limit & (limit < wishes.limit)
+    )
+    state.fleet.nodes.waiting[np.unique(selection.nodes[selection.node_of_row[short]])] = True
+    reason = reasons.of(
+        state, selection, standing, targets, wishes, raised=raised, cut=cut, now_seconds=now
+    )
+    ratio = throttled_ratio(state.windows, rows, seconds=THROTTLED_SECONDS)
+    moved = np.abs(limit - standing.applied_limit) + np.abs(request - standing.applied_request)
+    own = np.flatnonzero(change)
+    done = dispatch(
+        state,
+        Changes(
+            rows=rows[own],
+            request=request[own],
+            limit=limit[own],
+            reason=reason[own],
+            value=ratio[own] * 1000.0 + moved[own],
+        ),
+        lane=Lane.NORMAL,
+        now_seconds=now,
+    )
+    record.note_sent(state, selection, reason, own, done, grants)
+    return done.effects
+
+
+def _worth_sending(
+    state: State, standing: Standing, wishes: Wishes, request: IntArray, limit: IntArray
+) -> tuple[BoolArray, BoolArray]:
+    """Which rows go up and which go down; a raise that was granted only crumbs waits for more."""
+    least = state.parameters.band_millicores
+    up = np.zeros(standing.rows.size, np.bool_)
+    cut = np.zeros(standing.rows.size, np.bool_)
+    for new, applied, wished, rises, falls in (
+        (request, standing.applied_request, wishes.request, wishes.up_request, wishes.down_request),
+        (limit, standing.applied_limit, wishes.limit, wishes.up_limit, wishes.down_limit),
+    ):
+        up |= rises & (new > applied) & ((new - applied >= least) | (new == wished))
+        cut |= falls & (new < applied)
+    return up, cut & ~up

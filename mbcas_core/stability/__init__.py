@@ -1,0 +1,1 @@
+"""Keeps moves few, safe and within the budget."""

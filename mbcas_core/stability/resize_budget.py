@@ -1,0 +1,44 @@
+"""How many orders may be sent: API writes are the scarce good of a large cluster.
+
+Two token buckets of equal rate. Orders draw from the first; emergencies draw from both, so half of
+the budget is theirs alone. Only orders that end in an API write draw at all. What does not get a
+token is not queued: the next round decides anew.
+"""
+
+from dataclasses import dataclass
+
+BUCKET_SECONDS = 5.0
+"""A bucket holds what accrues in this time."""
+
+
+def cluster_rate(nodes: int) -> float:
+    """Writes a second that a cluster of this many nodes bears: max(10, 0.02 x nodes), at most 100."""
+    return min(100.0, max(10.0, 0.02 * nodes))
+
+
+@dataclass(slots=True)
+class ResizeBudget:
+    """The tokens there are."""
+
+    shared: float = 0.0
+    emergency: float = 0.0
+    time_seconds: float | None = None
+
+    def refill(self, *, rate_per_second: float, now_seconds: float) -> None:
+        """Adds what accrued since the last call; the first call fills the buckets."""
+        half = rate_per_second / 2
+        elapsed = BUCKET_SECONDS if self.time_seconds is None else now_seconds - self.time_seconds
+        self.time_seconds = now_seconds
+        full = half * BUCKET_SECONDS
+        self.shared = min(full, self.shared + half * max(elapsed, 0.0))
+        self.emergency = min(full, self.emergency + half * max(elapsed, 0.0))
+
+    def take(self, wanted: int, *, emergency: bool) -> int:
+        """Takes up to `wanted` whole tokens and returns how many."""
+        given = min(wanted, int(self.shared))
+        self.shared -= given
+        if emergency:
+            more = min(wanted - given, int(self.emergency))
+            self.emergency -= more
+            given += more
+        return given

@@ -1,0 +1,141 @@
+"""Everything the core knows, in one place: the tables, the budget and the counts."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mbcas_core.agents.needs import AgentTable
+from mbcas_core.effects import Reason
+from mbcas_core.events import Outcome, Policy
+from mbcas_core.fleet import Fleet, Names, Table, column
+from mbcas_core.ledger import LedgerTable
+from mbcas_core.parameters import Parameters
+from mbcas_core.signals.counters import CounterTable
+from mbcas_core.signals.windows import WindowTable
+from mbcas_core.stability import emergency
+from mbcas_core.stability.resize_budget import ResizeBudget
+from mbcas_core.units import BoolArray, FloatArray, IntArray
+from mbcas_core.workload.bursts import BurstTable
+
+RESERVATION, CEILING = 0, 1
+"""Entries of the columns that are about both goods. CEILING is headroom above the reservation."""
+
+
+class DecisionTable(Table):
+    """Each row's last decision: what the explanation recomputes its numbers from."""
+
+    time: FloatArray = column(np.float64, fill=np.nan)
+    reason: NDArray[np.int8] = column(np.int8, fill=int(Reason.OBSERVING))
+    emergency_need: FloatArray = column(np.float64)
+    ceiling_need: IntArray = column()
+    reservation_need: IntArray = column()
+    target_request: IntArray = column()
+    target_limit: IntArray = column()
+    rationed: BoolArray = column(np.bool_, fill=False)
+    sample_age: FloatArray = column(np.float64)
+    reclaim_factor: FloatArray = column(np.float64, fill=1.0)
+    takes_part: BoolArray = column(np.bool_, fill=False, width=(2,))
+    need: IntArray = column(width=(2,))
+    floor: IntArray = column(width=(2,))
+    weight: FloatArray = column(np.float64, width=(2,))
+    target: IntArray = column(width=(2,))
+    pod_need: IntArray = column(width=(2,))
+    pod_floor: IntArray = column(width=(2,))
+    pod_cap: IntArray = column(width=(2,))
+    pod_weight: FloatArray = column(np.float64, width=(2,))
+    pod_allocation: IntArray = column(width=(2,))
+    pod_level: FloatArray = column(np.float64, fill=np.inf, width=(2,))
+    supply: IntArray = column(width=(2,))
+    level: FloatArray = column(np.float64, fill=np.inf, width=(2,))
+    billed: IntArray = column(width=(2,))
+    slack: IntArray = column(width=(2,))
+    granted: IntArray = column(width=(2,))
+
+
+class MarketTable(Table):
+    """Each node's last clearing, both goods."""
+
+    supply: IntArray = column(width=(2,))
+    demand: IntArray = column(width=(2,))
+    floor: IntArray = column(width=(2,))
+    target: IntArray = column(width=(2,))
+    shadow_price: FloatArray = column(np.float64, width=(2,))
+    shadow_price_normalized: FloatArray = column(np.float64, width=(2,))
+    shortage: FloatArray = column(np.float64, width=(2,))
+    floors_reduced: BoolArray = column(np.bool_, fill=False, width=(2,))
+    available: IntArray = column()
+    reserve: IntArray = column()
+    request_limit: IntArray = column()
+    """What billed reservations may add up to after a raise, and the same for ceilings."""
+    limit_limit: IntArray = column()
+
+
+@dataclass(frozen=True, slots=True)
+class SentOrder:
+    """The row an order is about, who that was, and why it was given."""
+
+    row: int
+    names: Names
+    reason: Reason
+
+
+class State:
+    """What `rounds.handle` reads and changes."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self.parameters = parameters
+        self.counters = CounterTable()
+        self.windows = WindowTable()
+        self.bursts = BurstTable()
+        self.agent = AgentTable()
+        self.ledger = LedgerTable()
+        self.emergency = emergency.EmergencyTable()
+        self.decisions = DecisionTable()
+        self.market = MarketTable()
+        self.fleet = Fleet(
+            row_tables=(
+                self.counters,
+                self.windows,
+                self.bursts,
+                self.agent,
+                self.ledger,
+                self.emergency,
+                self.decisions,
+            ),
+            node_tables=(self.market,),
+            max_nodes=parameters.max_nodes,
+            max_rows=parameters.max_containers,
+        )
+        self.budget = ResizeBudget()
+        self.counts: Counter[str] = Counter()
+        self.tick_count = 0
+        self.frozen = False
+        self.last_order_id = 0
+        self.orders: dict[int, SentOrder] = {}
+        """The orders in flight, by id."""
+        self.resizes: Counter[tuple[Outcome, Reason]] = Counter()
+        """How orders ended, and why they were given."""
+        self.tick_time = 0.0
+
+    def hard_quota(self, rows: IntArray) -> BoolArray:
+        """True where a row has one number."""
+        hard: BoolArray = self.fleet.rows.policy[rows] == Policy.HARD_QUOTA
+        return hard
+
+    def fresh(self, rows: IntArray, *, now_seconds: float) -> BoolArray:
+        """True where enough was measured, lately enough, to decide on."""
+        age = now_seconds - self.counters.sample_time[rows]
+        enough = self.counters.sample_count[rows] >= self.parameters.min_samples
+        fresh: BoolArray = enough & (age <= self.parameters.stale_after_seconds)
+        return fresh
+
+    def emergency_need(self, rows: IntArray, *, now_seconds: float) -> FloatArray:
+        """What lifts add to the rows' needs now, in millicores."""
+        return emergency.held(
+            self.emergency,
+            rows,
+            decay_seconds=self.parameters.emergency_decay_seconds,
+            now_seconds=now_seconds,
+        )

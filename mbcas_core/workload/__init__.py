@@ -1,0 +1,1 @@
+"""What kind of load a container has."""

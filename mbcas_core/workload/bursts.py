@@ -1,0 +1,84 @@
+"""Remembers how high a container's bursts go.
+
+A burst is a time of at most 60 s in which use stands above max(2 x quiet level, quiet level + 100m).
+The quiet level is an exponential mean of the seconds outside bursts; what lasts longer than 60 s is
+no burst but a new level. The third quartile of the remembered peaks, with 30 % on top, is what a
+bursty container should be able to use at once, without being throttled first.
+
+One second of a load with quiet level 100m: 350m for 8 s is remembered as a peak of 350m; then the
+container's ceiling need is at least 455m.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mbcas_core.fleet import Table, column
+from mbcas_core.signals.counters import Seconds
+from mbcas_core.units import BoolArray, FloatArray, IntArray
+
+PEAKS = 16
+MAX_BURST_SECONDS = 60
+QUIET_GAIN = 0.05  # A memory of 20 quiet seconds.
+PEAK_FACTOR = 1.3
+MEMORY_SECONDS = 600
+"""A container that had no burst for so long is not bursty any more."""
+
+
+class BurstTable(Table):
+    """Quiet level, the burst in progress, and the peaks of past ones."""
+
+    quiet: FloatArray = column(np.float64, fill=np.nan)
+    length: IntArray = column()
+    """Seconds of the burst in progress, 0 outside."""
+    peak: FloatArray = column(np.float64)
+    bursts: IntArray = column()
+    peaks: NDArray[np.float32] = column(np.float32, fill=np.nan, width=(PEAKS,))
+    since: IntArray = column(fill=MEMORY_SECONDS)
+    """Seconds since the last burst ended."""
+
+
+def step(table: BurstTable, new: Seconds) -> None:
+    """Takes in new seconds, oldest first."""
+    k = new.usage.shape[1]
+    for j in range(k):
+        here = new.count >= k - j
+        _second(table, new.rows[here], new.usage[here, j])
+
+
+def _second(table: BurstTable, rows: IntArray, usage: FloatArray) -> None:
+    quiet = np.where(np.isnan(table.quiet[rows]), usage, table.quiet[rows])
+    inside = table.length[rows] > 0
+    high = usage > np.maximum(2.0 * quiet, quiet + 100.0)
+    still = inside & (usage > np.maximum(1.5 * quiet, quiet + 50.0))
+    burst = high | still
+    length = np.where(burst, table.length[rows] + 1, 0)
+    peak = np.where(burst, np.maximum(np.where(inside, table.peak[rows], 0.0), usage), 0.0)
+    lasting = length > MAX_BURST_SECONDS
+    _remember(table, rows[inside & ~burst], table.peak[rows][inside & ~burst])
+    table.since[rows] = np.where(
+        inside & ~burst, 0, np.minimum(table.since[rows] + 1, MEMORY_SECONDS)
+    )
+    table.length[rows] = np.where(lasting, 0, length)
+    table.peak[rows] = np.where(lasting, 0.0, peak)
+    settled = np.where(burst, quiet, quiet + QUIET_GAIN * (usage - quiet))
+    table.quiet[rows] = np.where(lasting, usage, settled)
+
+
+def _remember(table: BurstTable, rows: IntArray, peaks: FloatArray) -> None:
+    table.peaks[rows, table.bursts[rows] % PEAKS] = peaks
+    table.bursts[rows] += 1
+
+
+def is_bursty(table: BurstTable, rows: IntArray) -> BoolArray:
+    """True where bursts come again: two or more, the last one in the last ten minutes."""
+    bursty: BoolArray = (table.bursts[rows] >= 2) & (table.since[rows] < MEMORY_SECONDS)
+    return bursty
+
+
+def remembered_peak(table: BurstTable, rows: IntArray) -> FloatArray:
+    """1.3 times the third quartile (nearest rank) of the peaks in millicores; 0 without any."""
+    ordered = np.sort(table.peaks[rows], axis=1)  # NaN last.
+    count = np.minimum(table.bursts[rows], PEAKS)
+    rank = np.clip(np.ceil(0.75 * count).astype(np.int64) - 1, 0, PEAKS - 1)
+    quartile = np.take_along_axis(ordered, rank[:, None], axis=1)[:, 0].astype(np.float64)
+    return np.where(count > 0, PEAK_FACTOR * quartile, 0.0)

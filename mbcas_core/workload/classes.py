@@ -1,0 +1,28 @@
+"""Names the kind of load a container has, for people and for the agent's burst memory."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mbcas_core.units import BoolArray, FloatArray, IntArray
+
+UNKNOWN, IDLE, BURSTY, STEADY = range(4)
+NAMES = ("unknown", "idle", "bursty", "steady")
+IDLE_RATIO = 0.1
+IDLE_MILLICORES = 20.0
+STEADY_VARIATION = 0.2
+
+
+def classify(
+    *, base: FloatArray, variation: FloatArray, bursty: BoolArray, admitted_request: IntArray
+) -> NDArray[np.int8]:
+    """Index into NAMES for each row: idle before bursty before steady, else unknown.
+
+    Args:
+        base: Forecast demand in millicores.
+        variation: Coefficient of variation of the 100 ms slices.
+        bursty: True where bursts come again.
+        admitted_request: In millicores.
+    """
+    idle = (base < IDLE_RATIO * admitted_request) | (base < IDLE_MILLICORES)
+    choices = [idle & ~bursty, bursty, variation < STEADY_VARIATION]
+    return np.select(choices, [IDLE, BURSTY, STEADY], UNKNOWN).astype(np.int8)
