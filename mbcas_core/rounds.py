@@ -12,7 +12,7 @@ from typing import assert_never
 
 import numpy as np
 
-from mbcas_core import fast_loop, intake, ledger, slow_loop
+from mbcas_core import intake, ledger
 from mbcas_core.effects import Effect, RequestInventory
 from mbcas_core.events import (
     Event,
@@ -22,6 +22,7 @@ from mbcas_core.events import (
     TickDue,
     WritesFrozen,
 )
+from mbcas_core.loops import fast, slow
 from mbcas_core.parameters import Parameters
 from mbcas_core.signals import counters, windows
 from mbcas_core.stability.resize_budget import cluster_rate
@@ -93,10 +94,10 @@ def _tick(state: State, now: float) -> list[Effect]:
     effects = _give_up_orders(state, now)
     _refill(state, now)
     if not state.frozen:
-        effects += fast_loop.run(state, seconds, now_seconds=now)
+        effects += fast.run(state, seconds, now_seconds=now)
     due = _due(state, now)
     if due.size:
-        effects += slow_loop.run(state, due, now_seconds=now)
+        effects += slow.run(state, due, now_seconds=now)
         fleet.nodes.changed_tick[due] = state.tick_count
     fleet.nodes.changed_tick[np.unique(fleet.rows.node[seconds.rows])] = state.tick_count
     _forget_nodes(state, now)

@@ -10,9 +10,9 @@ import numpy as np
 
 from mbcas_core import ledger
 from mbcas_core.agents import needs
-from mbcas_core.dispatch import Changes, dispatch
 from mbcas_core.effects import Effect, Lane, Reason
 from mbcas_core.events import Mode, Policy
+from mbcas_core.loops.dispatch import Changes, dispatch
 from mbcas_core.market.orders import OrderRows, clear_orders
 from mbcas_core.signals.counters import Seconds
 from mbcas_core.signals.windows import throttled_ratio

@@ -3,10 +3,10 @@
 import numpy as np
 
 from mbcas_core import ledger
-from mbcas_core.decide import Standing, Wishes
 from mbcas_core.effects import Reason
 from mbcas_core.events import Mode
 from mbcas_core.fleet import Selection
+from mbcas_core.loops.decide import Standing, Wishes
 from mbcas_core.market.targets import Targets
 from mbcas_core.state import State
 from mbcas_core.units import BoolArray, IntArray

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from mbcas_core.decide import Standing
-from mbcas_core.dispatch import Dispatched
 from mbcas_core.effects import Reason
 from mbcas_core.fleet import Selection
-from mbcas_core.market.targets import Targets
+from mbcas_core.loops.decide import Standing
+from mbcas_core.loops.dispatch import Dispatched
 from mbcas_core.market.orders import Grants
+from mbcas_core.market.targets import Targets
 from mbcas_core.state import CEILING, RESERVATION, State
 from mbcas_core.units import IntArray
 

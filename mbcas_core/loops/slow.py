@@ -4,16 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from mbcas_core import decide, ledger, reasons, record
+from mbcas_core import ledger
 from mbcas_core.agents import needs
-from mbcas_core.decide import Standing, Wishes
-from mbcas_core.dispatch import Changes, burst_is_off, dispatch
 from mbcas_core.effects import Effect, Lane, Violation
 from mbcas_core.events import Mode
 from mbcas_core.fleet import Selection
+from mbcas_core.loops import decide, reasons, record
+from mbcas_core.loops.decide import Standing, Wishes
+from mbcas_core.loops.dispatch import Changes, burst_is_off, dispatch
 from mbcas_core.market.goods import clear_targets
-from mbcas_core.market.targets import MarketNodes, MarketPods, MarketRows, Targets
 from mbcas_core.market.orders import Grants, OrderRows, clear_orders
+from mbcas_core.market.targets import MarketNodes, MarketPods, MarketRows, Targets
 from mbcas_core.signals.windows import throttled_ratio
 from mbcas_core.state import State
 from mbcas_core.units import BoolArray, IntArray

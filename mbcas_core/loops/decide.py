@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mbcas_core.fleet import Selection
-from mbcas_core.market.targets import Targets
 from mbcas_core.market.orders import Grants
+from mbcas_core.market.targets import Targets
 from mbcas_core.stability import hysteresis
 from mbcas_core.state import State
 from mbcas_core.units import BoolArray, IntArray

@@ -1,0 +1,1 @@
+"""The fast and the slow loop: from signals to orders."""
