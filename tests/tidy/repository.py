@@ -1,6 +1,7 @@
 """What the tidy tests read: the files of this repository and the names its commands may use."""
 
 import functools
+import os
 import re
 import subprocess
 import tomllib
@@ -30,8 +31,11 @@ def _listed_by_git() -> set[Path]:
 def _found_in_folders() -> set[Path]:
     """Finds the files of an unpacked archive."""
     ignored = {line.strip("/ ") for line in read(Path(".gitignore")).splitlines()}
-    paths = (path.relative_to(ROOT) for path in ROOT.rglob("*"))
-    return {path for path in paths if not ignored.intersection(path.parts)}
+    found: set[Path] = set()
+    for folder, inner, names in os.walk(ROOT):
+        inner[:] = [name for name in inner if name not in ignored]
+        found |= {Path(folder, name).relative_to(ROOT) for name in names if name not in ignored}
+    return found
 
 
 def sources() -> tuple[Path, ...]:
