@@ -157,7 +157,8 @@ def losses(record: DemoRecord) -> list[Loss]:
 def goals(record: DemoRecord) -> list[Goal]:
     """What the run was to show, each with what was measured; empty unless both phases ran.
 
-    They are set for policy `hard-quota` with burst credit off; other runs are shown beside them.
+    They are set for policy `hard-quota` with burst credit off in both phases; other runs are shown
+    beside them.
     """
     static, mbcas = phase_named(record, "static"), phase_named(record, "mbcas")
     if static is None or mbcas is None:
@@ -193,13 +194,32 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def on_off(is_on: bool) -> str:  # noqa: FBT001  It is the one thing there is to say.
+    """A switch as its flag has it."""
+    return "on" if is_on else "off"
+
+
+def burst_credit(record: DemoRecord) -> str:
+    """Where burst credit was on: "off", or "on under mbcas, off under static"."""
+    mbcas, static = on_off(record.burst), record.static_burst
+    if static is None:
+        return f"{mbcas} under mbcas"
+    if static == record.burst:
+        return f"{mbcas} in both phases"
+    return f"{mbcas} under mbcas, {on_off(static)} under static"
+
+
 def command(record: DemoRecord) -> str:
     """The command that repeats this run."""
+    static_burst = (
+        "" if record.static_burst is None else f" --static-burst {on_off(record.static_burst)}"
+    )
+    model = " --model" if record.environment == "model" else ""
     measured = max((phase.duration_seconds for phase in record.phases), default=0.0)
     return (
         f'make demo ARGS="--duration {measured + record.warmup_seconds:.0f}'
         f" --warmup {record.warmup_seconds:g} --policy {record.policy}"
-        f' --burst {"on" if record.burst else "off"} --seed {record.seed}"'
+        f' --burst {on_off(record.burst)}{static_burst} --seed {record.seed}{model}"'
     )
 
 

@@ -1,7 +1,7 @@
 """The demo's report as one self-contained HTML page."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import jinja2
 from markupsafe import Markup
@@ -55,6 +55,7 @@ def page_html(record: DemoRecord) -> str:
         losses=findings.losses(record),
         panels=_panels(record, rows),
         gauges=_gauges(record),
+        burst=findings.burst_credit(record),
         command=findings.command(record),
         violations=sum(phase.invariant_violations for phase in record.phases),
         surges=findings.counted(record.reaction_seconds.count, "surge"),
@@ -76,7 +77,7 @@ def _cards(record: DemoRecord, rows: Sequence[tabulation.Row]) -> list[_Card]:
         return []
     total = rows[-1].cells
     cards = [
-        _Card(label="services throttled, share of time", cell=total["throttled"]),
+        _Card(label="services throttled, share of time", cell=_relative_throttling(record, total)),
         _Card(label="reserved, core-seconds", cell=total["reserved"]),
     ]
     names = {c.name for phase in record.phases for c in phase.containers if c.role == "batch"}
@@ -86,6 +87,18 @@ def _cards(record: DemoRecord, rows: Sequence[tabulation.Row]) -> list[_Card]:
         if row.name in names
     ]
     return cards
+
+
+def _relative_throttling(
+    record: DemoRecord, total: Mapping[str, tabulation.Cell]
+) -> tabulation.Cell:
+    """The services' throttled share with its change as the goal counts it, not in points."""
+    static = findings.phase_named(record, "static")
+    mbcas = findings.phase_named(record, "mbcas")
+    if static is None or mbcas is None:
+        return total["throttled"]
+    shares = [findings.totals(phase).services_throttled_ratio for phase in (static, mbcas)]
+    return replace(total["throttled"], change=wording.relative(*shares))
 
 
 def _time_axis(record: DemoRecord) -> plots.TimeAxis:

@@ -49,6 +49,7 @@ FONT_STACK = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Ar
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "mbcas",  # The same run gives the same bytes.
     "svg.fonttype": "none",
+    "text.parse_math": False,  # A name with dollar signs is a name.
     "font.size": 8.0,
     "axes.edgecolor": RULE,
     "axes.linewidth": 0.7,
@@ -156,10 +157,10 @@ def draw_container(
         lw=0.9,
         drawstyle="steps-pre",
     )
-    dashed = (0, (3, 1.6))
+    dashed = (0, (3, 4))  # Where both are equal, the ceiling shows between the dashes.
     for values, colour, width, dashes in (
         (container.ceiling_millicores, CEILING, 2.0, "solid"),
-        (container.reservation_millicores if has_reservation else [], RESERVATION, 1.2, dashed),
+        (container.reservation_millicores if has_reservation else [], RESERVATION, 1.4, dashed),
     ):
         count = min(len(seconds), len(values))
         axes.plot(

@@ -102,3 +102,5 @@ class DemoRecord:
     reaction_seconds: Reaction
     server: DaemonCost
     shim: DaemonCost
+    static_burst: bool | None = None
+    """Burst credit in `static`; `burst` is that of `mbcas`. None where it was not noted."""

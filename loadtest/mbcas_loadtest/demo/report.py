@@ -45,6 +45,7 @@ def to_json(record: DemoRecord) -> _Json:
         "seed": record.seed,
         "policy": record.policy,
         "burst": record.burst,
+        "static_burst": record.static_burst,
         "node_millicores": record.node_millicores,
         "warmup_seconds": record.warmup_seconds,
         "round_period_seconds": record.round_period_seconds,
@@ -70,6 +71,7 @@ def summary(record: DemoRecord) -> RenderableType:
         Text(),
         _summary_table(record),
     ]
+    parts.append(Text("all: sums; throttled is the mean of the services\n", style="dim"))
     for goal in findings.goals(record):
         mark, style = ("✓", "cyan") if goal.reached else ("✗", "bold yellow")
         parts.append(Text.assemble((f"{mark} ", style), f"{goal.asked}: ", (goal.measured, style)))

@@ -1,5 +1,6 @@
 """The demo in a terminal: one table that is drawn anew each second."""
 
+import contextlib
 import math
 from types import TracebackType
 from typing import Self
@@ -24,14 +25,21 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _MIDDLE_DOT = " · "
 
 
+class DemoConsole(Console):
+    """A console whose reader may go away: what follows is then said to nobody."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True  # Rich would end the process, and the measurement with it.
+
+
 class LiveView:
     """Shows the demo live; plain lines where standard output is no terminal.
 
     The cursor and the terminal are as they were once the block is left, however it is left.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False)
+    def __init__(self, console: DemoConsole | None = None) -> None:
+        self._console = console or DemoConsole(highlight=False)
         self._lines: View | None = None if self._console.is_terminal else LineView()
         self._live = Live(console=self._console, auto_refresh=False, vertical_overflow="crop")
         self._is_lost = False
@@ -51,7 +59,7 @@ class LiveView:
         if self._lines is not None:
             self._lines.announce(text)
         else:
-            self._console.print(Text(text, style="dim"))
+            self._print(Text(text, style="dim"))
 
     def update(self, snapshot: Snapshot) -> None:
         if self._lines is not None:
@@ -73,13 +81,17 @@ class LiveView:
             self._lines.finish(record)
         else:
             self._stop()
-            self._console.print(summary(record))
+            self._print(summary(record))
+
+    def _print(self, text: RenderableType) -> None:
+        # A lost terminal must not cost the report, which is written after this.
+        with contextlib.suppress(OSError, ValueError):
+            self._console.print(text)
 
     def _stop(self) -> None:
-        try:
+        # IndexError: rich had not come to its hook when the terminal failed it in `start`.
+        with contextlib.suppress(OSError, ValueError, IndexError):
             self._live.stop()
-        except (OSError, ValueError):
-            self._is_lost = True
 
 
 def render(snapshot: Snapshot, *, columns: int) -> RenderableType:
@@ -112,7 +124,7 @@ def _headline(snapshot: Snapshot) -> Text:
 
 
 def _progress(snapshot: Snapshot, *, columns: int) -> Text:
-    """A bar over the whole phase, its warm-up thin and the counted part thick."""
+    """A bar over the whole phase; what is counted is coloured and drawn through."""
     duration = max(snapshot.duration_seconds, 1.0)
     elapsed = f" {snapshot.elapsed_seconds:.0f} of {snapshot.duration_seconds:.0f} s"
     length = max(10, min(_MOST_PROGRESS_COLUMNS, columns - len(elapsed) - 1))
@@ -120,8 +132,8 @@ def _progress(snapshot: Snapshot, *, columns: int) -> Text:
     for place in range(length):
         second = (place + 0.5) / length * duration
         is_counted, is_done = second >= snapshot.warmup_seconds, second < snapshot.elapsed_seconds
-        style = ("cyan" if is_counted else "default") if is_done else "bright_black"
-        bar.append("━" if is_counted else "╌", style=style)
+        style = ("bold cyan" if is_counted else "default") if is_done else "bright_black"
+        bar.append("━" if is_done else "─" if is_counted else "╌", style=style)
     bar.append(elapsed)
     return bar
 
@@ -180,5 +192,5 @@ def _node_line(node: SnapshotNode) -> Text:
     )
     line = Text.assemble((f"node {wording.millicores(node.node_millicores)}", "bold"))
     for name, figure in facts:
-        line.append_text(Text.assemble("   ", (f"{name} ", "bright_black"), figure))
+        line.append_text(Text.assemble("  ", (f"{name} ", "bright_black"), figure))
     return line

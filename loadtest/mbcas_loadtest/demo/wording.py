@@ -26,7 +26,7 @@ def percent(ratio: float | None, decimals: int = 1) -> str:
 
 def millicores(value: float | None) -> str:
     """CPU in millicores."""
-    return fixed(value, 0, "m")
+    return fixed(value, 0, "m").replace(",", "")  # As Kubernetes writes it.
 
 
 def milliseconds(value: float | None) -> str:
