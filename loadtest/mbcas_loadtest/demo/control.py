@@ -1,6 +1,6 @@
 """MBCAS as the demo runs it: the server, the shim, and what is asked of them from outside."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
 
@@ -41,9 +41,9 @@ class Control:
         self._resizes_before = 0
         self._usage_before: dict[str, Usage] = {}
 
-    def start_server(self, settings: Mapping[str, str], stop: Event) -> None:
+    def start_server(self, flags: Sequence[str], stop: Event) -> None:
         """Starts the server and waits until it answers."""
-        self._server = start_server(self.addresses, settings, self._folder)
+        self._server = start_server(self.addresses, flags, self._folder)
         await_ready(self._server, self.addresses, stop)
 
     def start_shim(self, appeared_seconds: float) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -106,10 +106,9 @@ def free_addresses() -> Addresses:
     return Addresses(grpc=f"127.0.0.1:{grpc}", http=f"127.0.0.1:{http}")
 
 
-def start_server(addresses: Addresses, settings: Mapping[str, str], folder: Path) -> Daemon:
-    """Starts the server; `settings` are flags without their dashes."""
-    arguments = ["--listen-address", addresses.grpc, "--http-address", addresses.http]
-    arguments += [part for name, value in settings.items() for part in (f"--{name}", value)]
+def start_server(addresses: Addresses, flags: Sequence[str], folder: Path) -> Daemon:
+    """Starts the server with the given flags beside those of its addresses."""
+    arguments = ["--listen-address", addresses.grpc, "--http-address", addresses.http, *flags]
     return Daemon("server", "mbcas_server", arguments, folder)
 
 

@@ -197,7 +197,8 @@ class _Demo:
             machine, free_addresses(), containers_path=containers_path, folder=self._folder
         )
         cleanup.callback(control.stop)
-        control.start_server(server_settings(self._options), self._stop)
+        flags = server_flags(policy=self._options.policy, burst=self._options.burst)
+        control.start_server(flags, self._stop)
         return control
 
     def _plan(self, number: int, name: PhaseName, machine: Machine) -> PhasePlan:
@@ -248,15 +249,14 @@ def draw_containers(options: DemoOptions, node_millicores: int) -> list[Containe
     ]
 
 
-def server_settings(options: DemoOptions) -> dict[str, str]:
-    """Returns the server's flags, without their dashes."""
-    return {
-        "policy": options.policy,
-        "mode": "auto",
-        "burst-credit": str(options.burst).lower(),
-        "round-period-seconds": f"{ROUND_PERIOD_SECONDS:g}",
-        "startup-grace-seconds": f"{STARTUP_GRACE_SECONDS:g}",
-    }
+def server_flags(*, policy: str, burst: bool) -> list[str]:
+    """Returns how the demo sets the server up."""
+    return [
+        *("--mode", "auto", "--policy", policy),
+        "--burst-credit" if burst else "--no-burst-credit",
+        *("--round-period-seconds", f"{ROUND_PERIOD_SECONDS:g}"),
+        *("--startup-grace-seconds", f"{STARTUP_GRACE_SECONDS:g}"),
+    ]
 
 
 def _usable_hierarchy(options: DemoOptions, view: View) -> cgroups.Hierarchy | None:

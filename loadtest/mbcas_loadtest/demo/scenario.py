@@ -27,14 +27,14 @@ class Steady:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bursts:
-    """A base demand, multiplied in bursts whose start, length and height nobody can foresee."""
+    """A base demand, multiplied in bursts of random start, length and height."""
 
     base_millicores: float
     ratio_range: tuple[float, float]
     """Of a burst to the base."""
     length_range_seconds: tuple[float, float]
-    gap_mean_seconds: float
-    """From the end of one burst to the start of the next, exponential."""
+    gap_range_seconds: tuple[float, float]
+    """From the end of one burst to the start of the next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ WORKLOADS = (
                 base_millicores=100,
                 ratio_range=(2.5, 4.0),
                 length_range_seconds=(5, 15),
-                gap_mean_seconds=30,
+                gap_range_seconds=(10, 40),
             ),
             request_seconds=0.002,
         ),
@@ -183,10 +183,10 @@ def draw_demand(
 def _draw_bursts(shape: Bursts, seconds: FloatArray, generator: np.random.Generator) -> FloatArray:
     ratio = np.ones(len(seconds))
     end = len(seconds) * SLICE_SECONDS
-    start = generator.exponential(shape.gap_mean_seconds)
+    start = generator.uniform(0.0, shape.gap_range_seconds[1])
     while start < end:
         stop = start + generator.uniform(*shape.length_range_seconds)
         ratio[(seconds >= start) & (seconds < stop)] = generator.uniform(*shape.ratio_range)
-        start = stop + generator.exponential(shape.gap_mean_seconds)
+        start = stop + generator.uniform(*shape.gap_range_seconds)
     demand: FloatArray = shape.base_millicores * ratio
     return demand
