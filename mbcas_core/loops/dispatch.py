@@ -56,15 +56,12 @@ def dispatch(state: State, changes: Changes, *, lane: Lane, now_seconds: float) 
     """
     effects: list[Effect] = []
     spaced = _too_soon(state, changes.rows, lane, now_seconds)
-    allowed = ~spaced
-    safe = _guard(state, changes, allowed, effects)
-    funded = _fund(state, changes, allowed & safe, lane)
-    sent = allowed & safe & funded
+    funded = _fund(state, changes, ~spaced, lane)
+    sent = ~spaced & funded
+    sent &= _guard(state, changes, sent, effects)
     if sent.any():
         effects.extend(_send(state, changes, sent, lane, now_seconds))
-    return Dispatched(
-        sent=sent, spaced=spaced, over_budget=allowed & safe & ~funded, effects=effects
-    )
+    return Dispatched(sent=sent, spaced=spaced, over_budget=~spaced & ~funded, effects=effects)
 
 
 def _too_soon(state: State, rows: IntArray, lane: Lane, now: float) -> BoolArray:
@@ -82,39 +79,43 @@ def _too_soon(state: State, rows: IntArray, lane: Lane, now: float) -> BoolArray
     return soon
 
 
-def _guard(state: State, changes: Changes, allowed: BoolArray, effects: list[Effect]) -> BoolArray:
-    """Drops the raises of a node whose sums would exceed its supply: rule 1, which must not happen."""
-    table, fleet = state.ledger, state.fleet
-    rows = changes.rows
-    raised_request = np.maximum(changes.request - ledger.billed_request(table, rows), 0)
-    has_limit = fleet.rows.has_limit[rows]
-    old = np.where(has_limit, ledger.billed_limit(table, rows), ledger.billed_request(table, rows))
-    new = np.where(has_limit, changes.limit, changes.request)
-    raised_limit = np.maximum(new - old, 0)
+def _guard(state: State, changes: Changes, sent: BoolArray, effects: list[Effect]) -> BoolArray:
+    """Drops the raises of a node whose sums would exceed its supply: a bug, so it is said."""
+    table, fleet, rows = state.ledger, state.fleet, changes.rows
+    counted = np.where(fleet.rows.has_limit[rows], changes.limit, changes.request)
+    rises = (
+        np.maximum(changes.request - ledger.billed_request(table, rows), 0) * sent,
+        np.maximum(counted - _billed_ceiling(state, rows), 0) * sent,
+    )
+    raising = (rises[0] > 0) | (rises[1] > 0)
     safe = np.ones(rows.size, np.bool_)
-    raising = allowed & ((raised_request > 0) | (raised_limit > 0))
-    for node in np.unique(fleet.rows.node[rows[raising]]).tolist():  # Only nodes that get raises.
-        own = raising & (fleet.rows.node[rows] == node)
-        everyone = fleet.rows_of_node(node)
-        requests = ledger.billed_request(table, everyone)
-        limits = np.where(
-            fleet.rows.has_limit[everyone], ledger.billed_limit(table, everyone), requests
-        )
-        for rise, sums, bound in (
-            (raised_request, requests, state.market.request_limit[node]),
-            (raised_limit, limits, state.market.limit_limit[node]),
-        ):
-            total = int(sums.sum() + rise[own].sum())
-            if rise[own].any() and total > bound:
-                safe[own] = False
-                effects.append(
-                    Violation(
-                        rule=1,
-                        node=fleet.node_names[node],
-                        detail=f"billed={total} supply={bound}",
-                    )
-                )
+    if not raising.any():
+        return safe
+    nodes = np.unique(fleet.rows.node[rows[raising]])
+    everyone = fleet.select(nodes)
+    place = np.searchsorted(nodes, fleet.rows.node[rows[raising]])
+    billed = (ledger.billed_request(table, everyone.rows), _billed_ceiling(state, everyone.rows))
+    bounds = (state.market.request_limit[nodes], state.market.limit_limit[nodes])
+    for rise, taken, bound in zip(rises, billed, bounds, strict=True):
+        wanted = np.bincount(place, rise[raising], nodes.size)
+        total = wanted + np.bincount(everyone.node_of_row, taken, nodes.size)
+        for i in np.flatnonzero((wanted > 0) & (total > bound)).tolist():
+            safe &= ~(raising & (fleet.rows.node[rows] == nodes[i]))
+            name = fleet.node_names[int(nodes[i])]
+            detail = f"billed={total[i]:.0f} supply={bound[i]}"
+            effects.append(Violation(rule=1, node=name, detail=detail))
     return safe
+
+
+def _billed_ceiling(state: State, rows: IntArray) -> IntArray:
+    """What each row counts with among the ceilings: without a limit, its reservation."""
+    table = state.ledger
+    billed: IntArray = np.where(
+        state.fleet.rows.has_limit[rows],
+        ledger.billed_limit(table, rows),
+        ledger.billed_request(table, rows),
+    )
+    return billed
 
 
 def _fund(state: State, changes: Changes, allowed: BoolArray, lane: Lane) -> BoolArray:

@@ -57,7 +57,8 @@ def find_prices(clearing: Clearing, capacity_millicores: IntArray) -> Prices:
     price: FloatArray = np.where(rationed, SHADOW_PRICE_MAX, 0.0)
     np.divide(MILLICORES_PER_CORE, clearing.level, out=price, where=shared)
     normalized: FloatArray = rationed.astype(np.float64)
-    np.divide(surplus, clearing.level * clearing.asking_weight, out=normalized, where=shared)
+    sold_at_level = np.where(shared, clearing.level, 0.0) * clearing.asking_weight
+    np.divide(surplus, sold_at_level, out=normalized, where=shared)
     shortage: FloatArray = np.zeros(demand.size)
     np.divide(demand - capacity_millicores, demand, out=shortage, where=rationed)
     return Prices(
