@@ -101,6 +101,7 @@ async def serving(settings: Settings, core: Core, clock: Clock) -> AsyncIterator
     market_metrics = MarketMetrics(core, containers_max=settings.metrics_containers_max)
     web = _make_web(settings, metrics, market_metrics, health) if settings.http_address else None
     listen_address = _listen(rpc, settings)
+    await rpc.set_serving(serving=True)
     await rpc.server.start()
     async with asyncio.TaskGroup() as group:
         tasks = [
@@ -151,18 +152,17 @@ class _Health:
         return self._clock.now_seconds() - self._driver.last_tick_seconds < self._hang_seconds
 
     async def run(self) -> None:
-        was_healthy = None
+        was_healthy = True
         while True:
             healthy = self.is_healthy()
             if healthy is not was_healthy:
                 await self._rpc.set_serving(serving=healthy)
-                if was_healthy is not None:
-                    logger.log(
-                        logging.INFO if healthy else logging.ERROR,
-                        "driver %s last_tick_age_seconds=%.1f",
-                        "is back" if healthy else "hangs",
-                        self._clock.now_seconds() - self._driver.last_tick_seconds,
-                    )
+                logger.log(
+                    logging.INFO if healthy else logging.ERROR,
+                    "driver %s last_tick_age_seconds=%.1f",
+                    "is back" if healthy else "hangs",
+                    self._clock.now_seconds() - self._driver.last_tick_seconds,
+                )
             was_healthy = healthy
             await self._clock.sleep_until(self._clock.now_seconds() + HEALTH_CHECK_SECONDS)
 

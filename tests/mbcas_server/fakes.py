@@ -41,6 +41,8 @@ from mbcas_server.app import Serving, serving
 from mbcas_server.clock import SystemClock
 from mbcas_server.settings import Settings
 
+Given = Any  # Fields of a message or of the settings, by name.
+
 
 class FakeCore:
     """Remembers its events; answers each with what `respond` returns."""
@@ -272,8 +274,8 @@ def samples(handles: Sequence[int] = (1,), *, usage: int = 1000, seconds: int = 
     )
 
 
-def container(handle: int = 1, *, pod: str = "web", **fields: Any) -> pb.ContainerFacts:
-    facts = {
+def container(handle: int = 1, *, pod: str = "web", **fields: Given) -> pb.ContainerFacts:
+    facts: dict[str, Any] = {
         "handle": handle,
         "pod_uid": f"uid-{handle}",
         "namespace": "default",
@@ -292,9 +294,9 @@ def report(
     boot: str = "boot-1",
     start: int = 1000,
     nonce: int = 5,
-    **fields: Any,
+    **fields: Given,
 ) -> pb.NodeReport:
-    given = {
+    given: dict[str, Any] = {
         "node_name": node,
         "instance": pb.ShimInstance(boot_id=boot, start_monotonic_usec=start, nonce=nonce),
         "sequence": sequence,
@@ -315,20 +317,16 @@ def report(
     return pb.NodeReport(**(given | fields))
 
 
-def settings(**fields: Any) -> Settings:
-    return Settings(
-        **(
-            {
-                "listen_address": "127.0.0.1:0",
-                "http_address": "",
-                "tick_period_seconds": 0.1,
-                "tick_spacing_seconds": 0.01,
-                "heartbeat_seconds": 0.5,
-                "stop_grace_seconds": 2.0,
-            }
-            | fields
-        )
-    )
+def settings(**fields: Given) -> Settings:
+    given: dict[str, Any] = {
+        "listen_address": "127.0.0.1:0",
+        "http_address": "",
+        "tick_period_seconds": 0.1,
+        "tick_spacing_seconds": 0.01,
+        "heartbeat_seconds": 0.5,
+        "stop_grace_seconds": 2.0,
+    }
+    return Settings(**(given | fields))
 
 
 @dataclass(eq=False)
@@ -343,19 +341,21 @@ class Server:
 
 
 @asynccontextmanager
-async def server(core: FakeCore | None = None, **fields: Any) -> AsyncIterator[Server]:
+async def server(core: FakeCore | None = None, **fields: Given) -> AsyncIterator[Server]:
     """A server with a small core, and a channel to it."""
     core = core or FakeCore()
-    async with serving(settings(**fields), core, SystemClock()) as running:
-        async with grpc.aio.insecure_channel(running.listen_address) as channel:
-            yield Server(core=core, running=running, channel=channel)
+    async with (
+        serving(settings(**fields), core, SystemClock()) as running,
+        grpc.aio.insecure_channel(running.listen_address) as channel,
+    ):
+        yield Server(core=core, running=running, channel=channel)
 
 
 class Shim:
     """One stream to the server."""
 
     def __init__(self, channel: grpc.aio.Channel, **metadata: str) -> None:
-        self.call = channel.stream_stream(
+        self.call: grpc.aio.StreamStreamCall[bytes, pb.NodeDirective] = channel.stream_stream(
             "/mbcas.v1.NodeLink/Connect", response_deserializer=pb.NodeDirective.FromString
         )(metadata=tuple(metadata.items()))
 
@@ -390,7 +390,7 @@ class Shim:
 async def eventually(condition: Callable[[], object]) -> None:
     """Waits until the condition holds; for what crosses a socket."""
     async with asyncio.timeout(10):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what it waits for has no event.
             await asyncio.sleep(0.005)
 
 
