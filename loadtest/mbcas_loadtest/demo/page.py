@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import jinja2
 from markupsafe import Markup
 
-from mbcas_loadtest.demo import findings, plots, tabulation, wording
+from mbcas_loadtest.demo import findings, goals, plots, tabulation, wording
 from mbcas_loadtest.demo.record import ContainerSeries, DemoRecord, Environment, Phase
 
 _BYTES_PER_MIB = 1024 * 1024
@@ -49,7 +49,7 @@ def page_html(record: DemoRecord) -> str:
         compared=findings.is_comparison(record),
         verdict=findings.verdict(record),
         cards=_cards(record, rows),
-        goals=findings.goals(record),
+        goals=goals.goals(record),
         rows=rows,
         columns=tabulation.COLUMNS,
         losses=findings.losses(record),

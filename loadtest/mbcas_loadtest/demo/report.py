@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mbcas_loadtest.demo import findings, tabulation, wording
+from mbcas_loadtest.demo import findings, goals, tabulation, wording
 from mbcas_loadtest.demo.page import page_html
 from mbcas_loadtest.demo.picture import picture_svg
 from mbcas_loadtest.demo.record import ContainerResult, DaemonCost, DemoRecord, Phase
@@ -72,7 +72,7 @@ def summary(record: DemoRecord) -> RenderableType:
         _summary_table(record),
     ]
     parts.append(Text("all: sums; throttled is the mean of the services\n", style="dim"))
-    for goal in findings.goals(record):
+    for goal in goals.goals(record):
         mark, style = ("✓", "cyan") if goal.reached else ("✗", "bold yellow")
         parts.append(Text.assemble((f"{mark} ", style), f"{goal.asked}: ", (goal.measured, style)))
     lost = findings.losses(record)

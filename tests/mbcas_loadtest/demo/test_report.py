@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from mbcas_loadtest.demo import findings, report, wording
+from mbcas_loadtest.demo import findings, goals, report, wording
 from mbcas_loadtest.demo.page import page_html
 from mbcas_loadtest.demo.picture import picture_svg
 from mbcas_loadtest.demo.record import ContainerSeries, DemoRecord, Reaction, Series
@@ -184,7 +184,7 @@ def test_the_verdict_says_so_when_mbcas_lost() -> None:
 
     assert "throttled 30.0 % of the time instead of 10.0 % (+200 %)" in findings.verdict(of)
     assert "60.0 core-seconds were reserved instead of 30.0 (+100 %)" in findings.verdict(of)
-    assert [goal.reached for goal in findings.goals(of)][:2] == [False, False]
+    assert [goal.reached for goal in goals.goals(of)][:2] == [False, False]
 
 
 def test_a_batch_job_below_its_admitted_request_misses_its_goal() -> None:
@@ -192,7 +192,7 @@ def test_a_batch_job_below_its_admitted_request_misses_its_goal() -> None:
     starved = replace(batch, reserved_core_seconds=20.0)  # 267m over 75 s.
     of = record(phase("static", [batch]), phase("mbcas", [starved]))
 
-    (goal,) = [goal for goal in findings.goals(of) if "batch" in goal.asked]
+    (goal,) = [goal for goal in goals.goals(of) if "batch" in goal.asked]
 
     assert (goal.measured, goal.reached) == ("267m", False)
 
@@ -255,7 +255,7 @@ def test_a_run_with_one_phase_is_shown_as_incomplete(name: str) -> None:
     assert "The run is incomplete" in text
     assert f"Only the phase “{name}” was measured" in findings.verdict(of)
     assert "Nothing got worse" not in text + summary_text(of)
-    assert findings.goals(of) == []
+    assert goals.goals(of) == []
     assert "svg" in picture_svg(of)
 
 
