@@ -95,7 +95,7 @@ def _install(extra: str) -> int:
         assert pip.stdout is not None
         _show(pip.stdout, tail)
     if pip.returncode:
-        return _fail("".join(tail) + "pip could not install mbcas: see above")
+        return _fail("".join(tail) + "pip could not install mbcas (does it reach its index?)")
     STAMP.write_text(f"{_key()} {extra}")
     return 0
 

@@ -56,7 +56,7 @@ def test_an_enum_of_the_core_has_the_names_and_numbers_of_the_wire(
 
 def _generate(folder: Path) -> None:
     """Runs the command of `make proto` with another place for what it writes."""
-    task = repository.project()["tool"]["poe"]["tasks"]["proto"]["cmd"]
+    task = repository.project()["tool"]["poe"]["tasks"]["proto"]["shell"]
     command = [
         word.replace("_out=proto", f"_out={folder}").replace(":proto", f":{folder}")
         for word in shlex.split(task)
