@@ -21,7 +21,7 @@ def delays_seconds(
     A request that is not done counts with its age: a lower bound of its delay.
     """
     arrived = arrivals.arrival_seconds[arrivals.arrival_seconds < now_seconds]
-    ends = np.full(len(arrived), now_seconds)
+    ends = np.full(len(arrived), float(now_seconds))
     done_count = min(len(done_seconds), len(arrived))
     ends[:done_count] = np.minimum(done_seconds[:done_count], now_seconds)
     delays: FloatArray = np.maximum(ends - arrived, 0.0)[arrived >= from_seconds]

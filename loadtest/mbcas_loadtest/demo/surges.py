@@ -21,7 +21,8 @@ THROTTLED_LEAST = 3
 @dataclass(slots=True)
 class _Surge:
     start_seconds: float
-    throttled_before: int
+    nr_throttled: int
+    """Its first period is counted in it."""
     quota_before: float
     last_throttled_seconds: float
     is_full: bool = False
@@ -44,9 +45,9 @@ class SurgeWatch:
         if self._nr_throttled is None:
             self._nr_throttled, self._first_seconds = nr_throttled, now_seconds
             return
-        throttled_before, self._nr_throttled = self._nr_throttled, nr_throttled
-        if nr_throttled > throttled_before:
-            self._take_throttled(now_seconds, throttled_before, quota_millicores)
+        before, self._nr_throttled = self._nr_throttled, nr_throttled
+        if nr_throttled > before:
+            self._take_throttled(now_seconds, nr_throttled, quota_millicores)
         if self._surge is not None:
             self._advance(self._surge, now_seconds, nr_throttled, quota_millicores)
 
@@ -57,26 +58,27 @@ class SurgeWatch:
         self._surge = None
 
     def _take_throttled(
-        self, now_seconds: float, throttled_before: int, quota_millicores: float
+        self, now_seconds: float, nr_throttled: int, quota_millicores: float
     ) -> None:
         quiet_since = self._last_throttled_seconds or self._first_seconds
         self._last_throttled_seconds = now_seconds
         if self._surge is not None:
             self._surge.last_throttled_seconds = now_seconds
         elif now_seconds - quiet_since >= QUIET_SECONDS:
-            self._surge = _Surge(now_seconds, throttled_before, quota_millicores, now_seconds)
+            self._surge = _Surge(now_seconds, nr_throttled, quota_millicores, now_seconds)
 
     def _advance(
         self, surge: _Surge, now_seconds: float, nr_throttled: int, quota_millicores: float
     ) -> None:
         age_seconds = now_seconds - surge.start_seconds
-        throttled = nr_throttled - surge.throttled_before
-        if age_seconds <= WINDOW_SECONDS:
+        is_young = age_seconds <= WINDOW_SECONDS
+        throttled = nr_throttled - surge.nr_throttled
+        if is_young:
             surge.is_full = throttled >= THROTTLED_SHARE * WINDOW_SECONDS / CPU_PERIOD_SECONDS
         if quota_millicores > surge.quota_before:
-            elapsed_periods = min(age_seconds, WINDOW_SECONDS) / CPU_PERIOD_SECONDS
-            share = throttled / max(elapsed_periods, 1.0)
-            if surge.is_full or (throttled >= THROTTLED_LEAST and share >= THROTTLED_SHARE):
+            share = throttled / max(age_seconds / CPU_PERIOD_SECONDS, 1.0)
+            is_early = is_young and throttled >= THROTTLED_LEAST and share >= THROTTLED_SHARE
+            if surge.is_full or is_early:
                 self.reactions_seconds.append(age_seconds)
             self._surge = None
         elif now_seconds - surge.last_throttled_seconds >= QUIET_SECONDS:

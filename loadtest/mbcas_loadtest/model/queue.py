@@ -14,6 +14,7 @@ class FifoQueue:
         self._work_until = np.concatenate([[0.0], np.cumsum(arrivals.work_seconds)])
         self._served_seconds = 0.0
         self._done_count = 0
+        self._last_done_seconds = 0.0
 
     def arriving_usec(self, start_seconds: float, stop_seconds: float) -> float:
         """Returns the work that arrives from start to before stop."""
@@ -40,6 +41,7 @@ class FifoQueue:
             self._arrival_seconds[first : self._done_count]
             - self._work_until[first : self._done_count]
         )
-        lead[0] = max(lead[0], start_seconds - before)
+        lead[0] = max(lead[0], self._last_done_seconds - self._work_until[first])
         done: FloatArray = until + np.maximum.accumulate(np.maximum(lead, start_seconds - before))
+        self._last_done_seconds = float(done[-1])
         return done
