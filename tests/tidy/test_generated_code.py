@@ -59,7 +59,7 @@ def _generate(folder: Path) -> None:
     task = repository.project()["tool"]["poe"]["tasks"]["proto"]["shell"]
     command = [
         word.replace("_out=proto", f"_out={folder}").replace(":proto", f":{folder}")
-        for word in shlex.split(task)
+        for word in shlex.split(task.replace("\\\n", ""))
         if not word.endswith("*.proto")
     ]
     protos = [str(path) for path in repository.files(".proto")]
