@@ -19,7 +19,7 @@ from mbcas_shim.directives import Directives
 from mbcas_shim.enforce_cgroup import CgroupEnforcer
 from mbcas_shim.errors import SupersededError
 from mbcas_shim.failsafe import Failsafe
-from mbcas_shim.inventory import Inventory
+from mbcas_shim.inventory import Inventory, InventoryChange
 from mbcas_shim.order_queue import OrderQueue
 from mbcas_shim.outbox import Outbox
 from mbcas_shim.sampling import SLICE_SECONDS, SLICES_PER_SECOND, Sampler, SecondRecorder
@@ -121,7 +121,8 @@ class App:
             raise superseded
 
     async def _run_tasks(self, stop: asyncio.Event) -> None:
-        self.look_at_containers()
+        self._take_over(self._inventory.declare(self._watch.content.containers))
+        self._look_at_containers()
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._sample(), name="sampling"),
@@ -143,14 +144,14 @@ class App:
     async def _sample(self) -> None:
         start_seconds = self._clock.now_seconds()
         while True:
-            recorder = self._sampler.open_second(self._clock.now_seconds())
+            recorder = self._sampler.open_second()
             await self._read_slices(recorder, start_seconds)
             await self._clock.sleep_until(start_seconds + 1.0)
             now = self._clock.now_seconds()
             late_slices = int((now - start_seconds - 1.0) / SLICE_SECONDS)
             recorder.missed_slices += late_slices
             self._outbox.add_samples(self._sampler.close_second(recorder, now))
-            self.look_at_containers()
+            self._look_at_containers()
             self._outbox.flush()
             # After a long stall the lost seconds are not made up for.
             start_seconds = now if late_slices else start_seconds + 1.0
@@ -169,11 +170,14 @@ class App:
                 return
             recorder.read(now)
 
-    def look_at_containers(self) -> None:
+    def _look_at_containers(self) -> None:
         """Takes over a changed file, and what has become of the cgroups."""
         if self._watch.refresh():
             self._outbox.add_node_facts()
-        change = self._inventory.refresh(self._watch.content.containers)
+            self._take_over(self._inventory.declare(self._watch.content.containers))
+        self._take_over(self._inventory.refresh())
+
+    def _take_over(self, change: InventoryChange) -> None:
         now = self._clock.now_seconds()
         for handle in change.gone_handles:
             self._sampler.stop(handle)

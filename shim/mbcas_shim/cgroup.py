@@ -14,7 +14,7 @@ from mbcas_shim.errors import CgroupError, CgroupGoneError, CgroupWriteError
 DEFAULT_PERIOD_USEC = 100_000  # The kernel's default, cgroup-v2.rst, cpu.max.
 MIN_QUOTA_USEC = 1_000  # kernel/sched/core.c, min_cfs_quota_period: less is refused.
 MILLICORES_PER_CORE = 1000
-_READ_BYTES = 1024  # cpu.stat, the longest of these files, has about 300.
+READ_BYTES = 1024  # cpu.stat, the longest of these files, has about 300.
 
 
 class Identity(NamedTuple):
@@ -52,14 +52,21 @@ class Bandwidth(NamedTuple):
 
 
 class CpuCgroup(Protocol):
-    """One cgroup with its files open."""
+    """One cgroup with its files open.
+
+    Usage and throttling are read for all groups in a row, many times: whoever does so reads the
+    two files itself and leaves only the parsing to the group.
+    """
 
     path: Path
     identity: Identity
+    usage_file: "KernelFile"
+    throttling_file: "KernelFile"
 
-    def usage_usec(self) -> int: ...
+    def parse_usage(self, text: bytes) -> int:
+        """Cumulative CPU time in microseconds."""
 
-    def throttling(self) -> Throttling: ...
+    def parse_throttling(self, text: bytes) -> Throttling: ...
 
     def pressure_usec(self) -> int | None:
         """Time in which some task waited for a CPU; None where the kernel does not say."""
@@ -104,18 +111,18 @@ class CgroupTree(Protocol):
 class KernelFile:
     """A file of a cgroup, kept open for reading."""
 
-    __slots__ = ("_descriptor", "path")
+    __slots__ = ("descriptor", "path")
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise _read_failure(path, error) from error
 
     def read(self) -> bytes:
         try:
-            return os.pread(self._descriptor, _READ_BYTES, 0)
+            return os.pread(self.descriptor, READ_BYTES, 0)
         except OSError as error:
             raise _read_failure(self.path, error) from error
 
@@ -133,17 +140,8 @@ class KernelFile:
         except ValueError as error:
             raise malformed(self.path, text, "one whole number above 0") from error
 
-    def read_counts(self) -> dict[bytes, int]:
-        """Reads lines of a name and a count, as in cpu.stat."""
-        text = self.read()
-        words = text.split()
-        try:
-            return dict(zip(words[::2], map(int, words[1::2]), strict=True))
-        except ValueError as error:
-            raise malformed(self.path, text, "a name and a count on each line") from error
-
     def close(self) -> None:
-        os.close(self._descriptor)
+        os.close(self.descriptor)
 
 
 def open_optional(path: Path) -> KernelFile | None:
@@ -187,6 +185,15 @@ def malformed(path: Path, text: bytes, expected: str) -> CgroupError:
     return CgroupError(f"{path}: expected {expected}, found {text[:80]!r}")
 
 
+def parse_counts(path: Path, text: bytes) -> dict[bytes, int]:
+    """Parses lines of a name and a count, as in cpu.stat."""
+    words = text.split()
+    try:
+        return dict(zip(words[::2], map(int, words[1::2]), strict=True))
+    except ValueError as error:
+        raise malformed(path, text, "a name and a count on each line") from error
+
+
 def positive(text: bytes) -> int:
     """Parses a whole number above 0; ValueError where it is none."""
     number = int(text)
@@ -196,6 +203,7 @@ def positive(text: bytes) -> int:
 
 
 def _read_failure(path: Path, error: OSError) -> CgroupError:
+    """The error for a file that cannot be opened or read."""
     # An open file of a removed group answers ENODEV.
     if not path.parent.exists():
         return CgroupGoneError(f"{path.parent}: the cgroup is gone")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mbcas_shim.cgroup import (
+    DEFAULT_PERIOD_USEC,
     Bandwidth,
     Identity,
     KernelFile,
@@ -10,6 +11,7 @@ from mbcas_shim.cgroup import (
     identity_of,
     malformed,
     open_optional,
+    parse_counts,
     write_kernel_file,
 )
 from mbcas_shim.errors import CgroupGoneError
@@ -47,9 +49,11 @@ class CgroupV1:
         self.identity = identity
         self._mount = mount
         self._open: list[KernelFile] = []
+        self._bandwidth = Bandwidth(None, DEFAULT_PERIOD_USEC, None)
+        self._bandwidth_texts = (b"", b"", b"")
         try:
-            self._usage = self._kept(KernelFile(cpuacct / "cpuacct.usage"))
-            self._stat = self._kept(KernelFile(self.path / "cpu.stat"))
+            self.usage_file = self._kept(KernelFile(cpuacct / "cpuacct.usage"))
+            self.throttling_file = self._kept(KernelFile(self.path / "cpu.stat"))
             self._quota = self._kept(KernelFile(self.path / "cpu.cfs_quota_us"))
             self._period = self._kept(KernelFile(self.path / "cpu.cfs_period_us"))
             self._burst = open_optional(self.path / "cpu.cfs_burst_us")
@@ -59,11 +63,14 @@ class CgroupV1:
             self.close()
             raise
 
-    def usage_usec(self) -> int:
-        return self._usage.read_int() // _NSEC_PER_USEC
+    def parse_usage(self, text: bytes) -> int:
+        try:
+            return int(text) // _NSEC_PER_USEC
+        except ValueError as error:
+            raise malformed(self.usage_file.path, text, "one whole number") from error
 
-    def throttling(self) -> Throttling:
-        counts = self._stat.read_counts()
+    def parse_throttling(self, text: bytes) -> Throttling:
+        counts = parse_counts(self.throttling_file.path, text)
         try:
             return Throttling(
                 counts[b"nr_periods"],
@@ -72,18 +79,27 @@ class CgroupV1:
                 counts.get(b"nr_bursts"),
             )
         except KeyError as error:
-            raise malformed(self._stat.path, self._stat.read(), f"a line {error}") from error
+            raise malformed(self.throttling_file.path, text, f"a line {error}") from error
 
     def pressure_usec(self) -> int | None:
         return None
 
     def bandwidth(self) -> Bandwidth:
-        quota = self._quota.read_int()
-        return Bandwidth(
-            None if quota == _NO_QUOTA else quota,
-            self._period.read_positive(),
-            None if self._burst is None else self._burst.read_int(),
+        texts = (
+            self._quota.read(),
+            self._period.read(),
+            b"" if self._burst is None else self._burst.read(),
         )
+        # It seldom changes, and comparing bytes is cheaper than parsing them.
+        if texts != self._bandwidth_texts:
+            quota = self._quota.read_int()
+            self._bandwidth = Bandwidth(
+                None if quota == _NO_QUOTA else quota,
+                self._period.read_positive(),
+                None if self._burst is None else self._burst.read_int(),
+            )
+            self._bandwidth_texts = texts
+        return self._bandwidth
 
     def weight(self) -> int:
         return _read_int_once(self.path / "cpu.shares")

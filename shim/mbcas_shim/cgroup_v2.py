@@ -11,6 +11,7 @@ from mbcas_shim.cgroup import (
     identity_of,
     malformed,
     open_optional,
+    parse_counts,
     positive,
     write_kernel_file,
 )
@@ -45,7 +46,7 @@ class CgroupV2:
         self._mount = mount
         self._open: list[KernelFile] = []
         try:
-            self._stat = self._kept(KernelFile(self.path / "cpu.stat"))
+            self.usage_file = self.throttling_file = self._kept(KernelFile(self.path / "cpu.stat"))
             self._max = self._kept(KernelFile(self.path / "cpu.max"))
             self._burst = self._kept_optional("cpu.max.burst")
             self._pressure = self._kept_optional("cpu.pressure")
@@ -55,22 +56,21 @@ class CgroupV2:
             self.close()
             raise
 
-    def usage_usec(self) -> int:
-        text = self._stat.read()
+    def parse_usage(self, text: bytes) -> int:
         try:
-            # The kernel writes usage first; reading only that is what ten reads a second pay for.
+            # The kernel writes usage first; parsing only that is what ten reads a second pay for.
             name, value, _ = text.split(None, 2)
             if name == b"usage_usec":
                 return int(value)
         except ValueError:
             pass
         try:
-            return self._stat.read_counts()[b"usage_usec"]
+            return parse_counts(self.usage_file.path, text)[b"usage_usec"]
         except KeyError as error:
-            raise malformed(self._stat.path, text, "a line usage_usec") from error
+            raise malformed(self.usage_file.path, text, "a line usage_usec") from error
 
-    def throttling(self) -> Throttling:
-        counts = self._stat.read_counts()
+    def parse_throttling(self, text: bytes) -> Throttling:
+        counts = parse_counts(self.throttling_file.path, text)
         try:
             return Throttling(
                 counts[b"nr_periods"],
@@ -79,7 +79,7 @@ class CgroupV2:
                 counts.get(b"nr_bursts"),
             )
         except KeyError as error:
-            raise malformed(self._stat.path, self._stat.read(), f"a line {error}") from error
+            raise malformed(self.throttling_file.path, text, f"a line {error}") from error
 
     def pressure_usec(self) -> int | None:
         if self._pressure is None:

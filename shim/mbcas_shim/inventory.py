@@ -10,6 +10,7 @@ from mbcas_shim.counters import Counters
 from mbcas_shim.errors import CgroupError, CgroupGoneError
 
 MAX_HANDLE = 1_000_000  # The wire's bound.
+_LOOKS_FOR_ALL = 10  # Each look checks a tenth of the rows that raise no suspicion.
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ class Row:
     restores_exactly: bool
     is_written: bool = False
     """True once anything of it was changed."""
+    is_suspect: bool = False
+    """True where reading found the cgroup gone: the next look at the cgroups decides."""
     _sent: tuple[Bandwidth, int] | None = field(default=None, repr=False)
 
     @property
@@ -89,6 +92,8 @@ class Inventory:
         self._awaited: set[str] = set()
         self._lives: dict[str, tuple[Identity, int]] = {}
         self._last_handle = 0
+        self._wanted: dict[tuple[str, str], DeclaredContainer] = {}
+        self._turn = 0
 
     @property
     def rows(self) -> Iterable[Row]:
@@ -97,33 +102,49 @@ class Inventory:
     def find(self, pod_uid: str, container: str) -> Row | None:
         return self._by_key.get((pod_uid, container))
 
-    def refresh(self, declared: Iterable[DeclaredContainer]) -> InventoryChange:
-        """Compares the declarations with the cgroups that there are."""
+    def declare(self, declared: Iterable[DeclaredContainer]) -> InventoryChange:
+        """Takes over a new list of containers."""
+        self._wanted = {(item.pod_uid, item.name): item for item in declared}
         change = InventoryChange()
-        wanted = {(item.pod_uid, item.name): item for item in declared}
-        for key in [key for key in self._by_key if key not in wanted]:
+        for key in [key for key in self._by_key if key not in self._wanted]:
             row = self._by_key.pop(key)
             self._lives.pop(row.declared.cgroup, None)
             change.undeclared.append(row)
             change.gone_handles.append(row.handle)
-        for key, item in wanted.items():
-            present = self._by_key.get(key)
-            if present is None or not self._is_alive(present, item):
-                self._replace(key, item, present, change)
-            elif present.declared != item:
-                present.adopt(item)
-                change.redeclared.append(present)
-        self._awaited &= {item.cgroup for item in wanted.values()}
+        for key, row in self._by_key.items():
+            item = self._wanted[key]
+            row.is_suspect |= row.declared.cgroup != item.cgroup
+            if row.declared != item and not row.is_suspect:
+                row.adopt(item)
+                change.redeclared.append(row)
+        self._awaited &= {item.cgroup for item in self._wanted.values()}
+        return change
+
+    def refresh(self) -> InventoryChange:
+        """Looks for cgroups that have appeared, vanished or been replaced.
+
+        A kernel says of an open file that its group is gone, and such rows are looked at here at
+        once; the others only in turn, because a look at all of them costs as much as a reading.
+        """
+        change = InventoryChange()
+        self._turn = (self._turn + 1) % _LOOKS_FOR_ALL
+        for index, (key, item) in enumerate(self._wanted.items()):
+            row = self._by_key.get(key)
+            if row is not None:
+                is_checked = row.is_suspect or index % _LOOKS_FOR_ALL == self._turn
+                if not is_checked or self._is_alive(row, item):
+                    continue
+            self._replace(key, item, row, change)
         return change
 
     def _is_alive(self, row: Row, item: DeclaredContainer) -> bool:
         if row.declared.cgroup != item.cgroup:
             return False
         try:
-            return self._tree.identity(item.cgroup) == row.cgroup.identity
+            row.is_suspect = self._tree.identity(item.cgroup) != row.cgroup.identity
         except CgroupError as error:
             self._counters.count("cgroup_unreadable", error)
-            return True
+        return not row.is_suspect
 
     def _replace(
         self,

@@ -6,10 +6,12 @@ slice was missed has no detail: spreading the lump evenly would invent a calm th
 """
 
 import enum
+import os
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import pairwise
 
-from mbcas_shim.cgroup import CpuCgroup, Throttling
+from mbcas_shim.cgroup import READ_BYTES, KernelFile, Throttling
 from mbcas_shim.counters import Counters
 from mbcas_shim.errors import CgroupError, CgroupGoneError
 from mbcas_shim.inventory import Row
@@ -41,12 +43,9 @@ class Cadence:
     calm_usage_ratio: float = 0.7
     calm_after_seconds: float = 10.0
 
-    def interval_seconds(self, heat: Heat) -> float:
-        return (
-            self.calm_interval_seconds,
-            self.busy_interval_seconds,
-            self.hot_interval_seconds,
-        )[heat]
+    def intervals_seconds(self) -> tuple[float, float, float]:
+        """By heat."""
+        return self.calm_interval_seconds, self.busy_interval_seconds, self.hot_interval_seconds
 
 
 @dataclass(slots=True, eq=False)
@@ -56,6 +55,7 @@ class Track:
     row: Row
     usage_usec: int
     throttling: Throttling
+    throttling_text: bytes
     pressure_usec: int | None
     read_seconds: float
     busy_seconds: float
@@ -71,21 +71,20 @@ class Track:
 class SecondRecorder:
     """Readings of one second: usage of some rows at its start and at the end of each slice."""
 
-    def __init__(self, tracks: list[Track], now_seconds: float) -> None:
+    def __init__(self, tracks: list[Track]) -> None:
         self.tracks = tracks
-        self._groups: list[CpuCgroup] = [track.row.cgroup for track in tracks]
-        self._times_seconds = [now_seconds]
-        self._readings = [[track.usage_usec for track in tracks]]
-        # The counters were read a moment before the second began: that moment is its real start.
-        self._times_seconds[0] = max((track.read_seconds for track in tracks), default=now_seconds)
         self.missed_slices = 0
+        self._descriptors = [track.row.cgroup.usage_file.descriptor for track in tracks]
+        # The last readings of the second before are where this one starts.
+        self._times_seconds = [max((track.read_seconds for track in tracks), default=0.0)]
+        self._readings = [[track.usage_usec for track in tracks]]
 
     def read(self, now_seconds: float) -> None:
         self._times_seconds.append(now_seconds)
-        try:
-            self._readings.append([group.usage_usec() for group in self._groups])
-        except CgroupError:
-            self._readings.append([_usage_or_unknown(group) for group in self._groups])
+        texts = _read_all(self._descriptors)
+        self._readings.append(
+            [_parse_usage(track, text) for track, text in zip(self.tracks, texts, strict=True)]
+        )
 
     def finish(self, now_seconds: float) -> None:
         """Takes the last reading from the tracks, whose counters were just read."""
@@ -97,8 +96,8 @@ class SecondRecorder:
         if self.missed_slices or len(self._readings) != SLICES_PER_SECOND + 1:
             return None
         factors = [
-            1 / (max(later - earlier, 1e-6) * 1000)
-            for earlier, later in zip(self._times_seconds, self._times_seconds[1:], strict=False)
+            1 / (max(later - earlier, _MIN_ELAPSED_SECONDS) * 1000)
+            for earlier, later in pairwise(self._times_seconds)
         ]
         return [_row_slices(usages, factors) for usages in zip(*self._readings, strict=True)]
 
@@ -114,6 +113,7 @@ class Sampler:
         """Rows whose quota or burst turned out changed; the reporter empties it."""
         self._counters = counters
         self._tracks: dict[int, Track] = {}
+        self._descriptors: tuple[list[int], list[int]] | None = None
 
     @property
     def tracks(self) -> list[Track]:
@@ -121,83 +121,107 @@ class Sampler:
 
     def start(self, row: Row, now_seconds: float) -> None:
         """Follows a row from now on, or anew where its cgroup was replaced."""
+        group = row.cgroup
+        self._descriptors = None
         try:
+            throttling_text = group.throttling_file.read()
             self._tracks[row.handle] = Track(
                 row=row,
-                usage_usec=row.cgroup.usage_usec(),
-                throttling=row.cgroup.throttling(),
-                pressure_usec=row.cgroup.pressure_usec(),
+                usage_usec=group.parse_usage(group.usage_file.read()),
+                throttling=group.parse_throttling(throttling_text),
+                throttling_text=throttling_text,
+                pressure_usec=group.pressure_usec(),
                 read_seconds=now_seconds,
                 busy_seconds=now_seconds,
             )
         except CgroupError as error:
             self._tracks.pop(row.handle, None)
-            self._note(error)
+            self._note(row, error)
 
     def stop(self, handle: int) -> None:
+        self._descriptors = None
         self._tracks.pop(handle, None)
 
-    def open_second(self, now_seconds: float) -> SecondRecorder:
+    def open_second(self) -> SecondRecorder:
         """Begins a second; only rows that are not calm are cut into slices."""
-        followed = [track for track in self._tracks.values() if track.heat != Heat.CALM]
-        return SecondRecorder(followed, now_seconds)
+        return SecondRecorder([t for t in self._tracks.values() if t.heat != Heat.CALM])
 
     def close_second(self, recorder: SecondRecorder, now_seconds: float) -> list[Track]:
         """Reads all rows; returns those that a report must carry now, none where none is due."""
-        read: list[Track] = []
-        rises: dict[int, int] = {}
-        for handle, track in self._tracks.items():
-            try:
-                rises[handle] = self._read(track, now_seconds)
-            except CgroupError as error:
-                track.detail.clear()
-                self._note(error)
-            else:
-                read.append(track)
+        rises = self._read(now_seconds)
         recorder.finish(now_seconds)
         self._keep_detail(recorder, rises)
-        due = [track for track in read if self._is_due(track, now_seconds)]
+        intervals = self.cadence.intervals_seconds()
+        due = {
+            handle
+            for handle, track in self._tracks.items()
+            if now_seconds - track.sent_seconds >= intervals[track.heat] - _DUE_TOLERANCE_SECONDS
+            and handle in rises
+        }
         if not due:
             return []
         carried = [
-            track for track in read if track.heat != Heat.CALM or self._is_due(track, now_seconds)
+            track
+            for handle, track in self._tracks.items()
+            if handle in due or (track.heat != Heat.CALM and handle in rises)
         ]
         for track in carried:
             self._read_bandwidth(track)
         return carried
 
-    def _read(self, track: Track, now_seconds: float) -> int:
-        """Reads one row's counters and judges its heat; returns the rise of nr_throttled."""
-        usage_usec = track.row.cgroup.usage_usec()
-        throttling = track.row.cgroup.throttling()
-        elapsed_seconds = max(now_seconds - track.read_seconds, 1e-6)
-        millicores = (usage_usec - track.usage_usec) / (elapsed_seconds * 1000)
-        rise = max(0, throttling.nr_throttled - track.throttling.nr_throttled)
-        track.usage_usec, track.throttling = usage_usec, throttling
-        track.read_seconds = now_seconds
-        was_calm = track.heat == Heat.CALM
-        track.heat = self._judge(track, millicores, rise, now_seconds)
-        if was_calm and track.heat != Heat.CALM:
+    def _read(self, now_seconds: float) -> dict[int, int]:
+        """Reads and judges all rows; returns the rise of nr_throttled of those it could read."""
+        if self._descriptors is None:
+            groups = [track.row.cgroup for track in self._tracks.values()]
+            self._descriptors = (
+                [group.usage_file.descriptor for group in groups],
+                [group.throttling_file.descriptor for group in groups],
+            )
+        usage_texts, throttling_texts = map(_read_all, self._descriptors)
+        rises: dict[int, int] = {}
+        for (handle, track), usage_text, throttling_text in zip(
+            self._tracks.items(), usage_texts, throttling_texts, strict=True
+        ):
+            try:
+                rises[handle] = self._take_in(track, usage_text, throttling_text, now_seconds)
+            except CgroupError as error:
+                track.detail.clear()
+                self._note(track.row, error)
+        return rises
+
+    def _take_in(
+        self, track: Track, usage_text: bytes, throttling_text: bytes, now_seconds: float
+    ) -> int:
+        group, rise = track.row.cgroup, 0
+        if not usage_text or not throttling_text:
+            raise _failure(group.throttling_file if usage_text else group.usage_file)
+        usage_usec = group.parse_usage(usage_text)
+        if throttling_text != track.throttling_text:
+            throttling = group.parse_throttling(throttling_text)
+            rise = max(0, throttling.nr_throttled - track.throttling.nr_throttled)
+            track.throttling, track.throttling_text = throttling, throttling_text
+        elapsed_seconds = max(now_seconds - track.read_seconds, _MIN_ELAPSED_SECONDS)
+        usec_per_second = (usage_usec - track.usage_usec) / elapsed_seconds
+        track.usage_usec, track.read_seconds = usage_usec, now_seconds
+        heat = self._judge(track, usec_per_second, rise, now_seconds)
+        if track.heat == Heat.CALM and heat != Heat.CALM:
             track.sent_seconds = float("-inf")  # It is sent in this same second.
+        track.heat = heat
         return rise
 
-    def _judge(self, track: Track, millicores: float, rise: int, now_seconds: float) -> Heat:
-        bandwidth = track.row.bandwidth
-        if bandwidth.quota_usec is None:
-            ratio = 0.0
-        else:
-            ratio = millicores * bandwidth.period_usec / (bandwidth.quota_usec * 1000)
-        if rise > 0 or ratio >= self.cadence.hot_usage_ratio:
+    def _judge(self, track: Track, usec_per_second: float, rise: int, now_seconds: float) -> Heat:
+        cadence = self.cadence
+        quota_usec, period_usec, _ = track.row.bandwidth
+        ratio = 0.0
+        if quota_usec is not None:
+            ratio = usec_per_second * period_usec / (quota_usec * 1e6)
+        if rise > 0 or (quota_usec is not None and ratio >= cadence.hot_usage_ratio):
             track.busy_seconds = now_seconds
             return Heat.HOT
-        if ratio >= self.cadence.calm_usage_ratio:
+        if quota_usec is not None and ratio >= cadence.calm_usage_ratio:
             track.busy_seconds = now_seconds
-        is_rested = now_seconds - track.busy_seconds >= self.cadence.calm_after_seconds
+        is_rested = now_seconds - track.busy_seconds >= cadence.calm_after_seconds
         return Heat.CALM if is_rested else Heat.BUSY
-
-    def _is_due(self, track: Track, now_seconds: float) -> bool:
-        interval_seconds = self.cadence.interval_seconds(track.heat)
-        return now_seconds - track.sent_seconds >= interval_seconds - _DUE_TOLERANCE_SECONDS
 
     def _keep_detail(self, recorder: SecondRecorder, rises: dict[int, int]) -> None:
         slices = recorder.slices()
@@ -207,12 +231,11 @@ class Sampler:
                 track.detail.clear()
             return
         for track, row_slices in zip(recorder.tracks, slices, strict=True):
-            # A row that was replaced during the second has another track by now.
-            handle = track.row.handle
-            if self._tracks.get(handle) is not track or handle not in rises or not row_slices:
+            rise = rises.get(track.row.handle)
+            if rise is None or not row_slices:
                 track.detail.clear()
             else:
-                track.detail.append((row_slices, min(rises[handle], _MAX_SECOND_THROTTLED)))
+                track.detail.append((row_slices, min(rise, _MAX_SECOND_THROTTLED)))
 
     def _read_bandwidth(self, track: Track) -> None:
         try:
@@ -220,22 +243,49 @@ class Sampler:
                 self.changed_rows.append(track.row)
             track.pressure_usec = track.row.cgroup.pressure_usec()
         except CgroupError as error:
-            self._note(error)
+            self._note(track.row, error)
 
-    def _note(self, error: CgroupError) -> None:
-        # A group that is gone is no trouble: the inventory finds that out by itself.
-        if not isinstance(error, CgroupGoneError):
+    def _note(self, row: Row, error: CgroupError) -> None:
+        if isinstance(error, CgroupGoneError):
+            row.is_suspect = True  # No trouble: the inventory drops it in this same second.
+        else:
             self._counters.count("cgroup_unreadable", error)
 
 
 _UNKNOWN = -1
+_MIN_ELAPSED_SECONDS = 1e-6
 
 
-def _usage_or_unknown(group: CpuCgroup) -> int:
+def _read_all(descriptors: list[int]) -> list[bytes]:
+    """Reads many open files; empty where one cannot be read."""
+    pread = os.pread
     try:
-        return group.usage_usec()
+        return [pread(descriptor, READ_BYTES, 0) for descriptor in descriptors]
+    except OSError:
+        return [_read_or_nothing(descriptor) for descriptor in descriptors]
+
+
+def _read_or_nothing(descriptor: int) -> bytes:
+    try:
+        return os.pread(descriptor, READ_BYTES, 0)
+    except OSError:
+        return b""
+
+
+def _failure(file: KernelFile) -> CgroupError:
+    """Reads a file again that could not be read, to learn why."""
+    try:
+        text = file.read()
+    except CgroupError as error:
+        return error
+    return CgroupError(f"{file.path}: held {text[:80]!r} after a reading that failed")
+
+
+def _parse_usage(track: Track, text: bytes) -> int:
+    try:
+        return track.row.cgroup.parse_usage(text)
     except CgroupError:
-        return _UNKNOWN
+        return _UNKNOWN  # It is said at the end of the second, when all is read.
 
 
 def _row_slices(usages: tuple[int, ...], factors: list[float]) -> list[int]:

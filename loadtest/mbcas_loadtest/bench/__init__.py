@@ -1,0 +1,1 @@
+"""Benchmarks: what each part of MBCAS costs on this machine."""
