@@ -224,12 +224,12 @@ def _rise(name: str, metric: _Metric, before: float | None, after: float | None)
     if second is None:
         text = wording.fixed(first * metric.scale, metric.decimals, metric.unit)
         return _loss(name, metric, text, "none measured", wording.DASH)
-    return _compared(name, metric, first, second) if second > first else None
+    return _compared(name, metric, first, second) if wording.is_more(second, first) else None
 
 
 def _fall(name: str, metric: _Metric, before: float, after: float) -> Loss | None:
     """A loss where the metric fell."""
-    return _compared(name, metric, before, after) if after < before else None
+    return _compared(name, metric, before, after) if wording.is_more(before, after) else None
 
 
 def _compared(name: str, metric: _Metric, before: float, after: float) -> Loss:

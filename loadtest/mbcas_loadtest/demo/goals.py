@@ -36,7 +36,7 @@ def goals(record: DemoRecord) -> list[Goal]:
         Goal(
             asked="no more CPU reserved in total",
             measured=wording.relative(before.reserved_core_seconds, after.reserved_core_seconds),
-            reached=after.reserved_core_seconds <= before.reserved_core_seconds,
+            reached=not wording.is_more(after.reserved_core_seconds, before.reserved_core_seconds),
         ),
         *(_batch_goal(c, mbcas) for c in mbcas.containers if c.role == "batch"),
         Goal(

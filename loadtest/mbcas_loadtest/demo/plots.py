@@ -140,23 +140,12 @@ def draw_container(
     has_reservation: bool = True,
 ) -> None:
     """Usage as an area, ceiling solid and reservation dashed, as steps."""
-    count = min(len(seconds), len(container.usage_millicores))
     # A second's usage belongs to the second before its reading; a setting holds from its reading.
-    axes.fill_between(
-        seconds[:count],
-        container.usage_millicores[:count],
-        step="pre",
-        color=USAGE,
-        alpha=0.28,
-        lw=0,
-    )
-    axes.plot(
-        seconds[:count],
-        container.usage_millicores[:count],
-        color=USAGE,
-        lw=0.9,
-        drawstyle="steps-pre",
-    )
+    usage = container.usage_millicores[: len(seconds)]
+    times, usage = [0.0, *seconds[: len(usage)]], [*usage[:1], *usage]
+    times = times[: len(usage)]
+    axes.fill_between(times, usage, step="pre", color=USAGE, alpha=0.28, lw=0)
+    axes.plot(times, usage, color=USAGE, lw=0.9, drawstyle="steps-pre")
     dashed = (0, (3, 4))  # Where both are equal, the ceiling shows between the dashes.
     for values, colour, width, dashes in (
         (container.ceiling_millicores, CEILING, 2.0, "solid"),

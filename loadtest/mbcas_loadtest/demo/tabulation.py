@@ -129,6 +129,10 @@ def _delay(before: float | None, after: float | None) -> Cell:
 
 def _judgement(before: float | None, after: float | None, better: Better) -> Judgement:
     first, second = wording.number(before), wording.number(after)
-    if better == "neither" or first is None or second is None or first == second:
+    if better == "neither" or first is None or second is None:
         return "neither"
-    return "better" if (second < first) == (better == "less") else "worse"
+    if wording.is_more(second, first):
+        return "better" if better == "more" else "worse"
+    if wording.is_more(first, second):
+        return "better" if better == "less" else "worse"
+    return "neither"

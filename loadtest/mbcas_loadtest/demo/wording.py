@@ -5,11 +5,20 @@ import math
 DASH = "\u2013"  # The en dash.
 MINUS = "\u2212"  # As wide as the plus sign.
 _MOST_DECIMALS = 6
+# Below these a figure would be rounded to nothing, and is called nothing or gets another decimal.
+_LEAST_PERCENT = 0.5
+_LEAST_POINTS, _LEAST_POINTS_WITH_TWO_DECIMALS = 0.05, 0.005
+_LEAST_DELAY_WITHOUT_DECIMALS_MS = 10
 
 
 def number(value: float | None) -> float | None:
     """The value, or None where it is absent or not finite."""
     return value if value is not None and math.isfinite(value) else None
+
+
+def is_more(value: float, than: float) -> bool:
+    """Whether a figure is higher by more than the last bits that summing floats leaves."""
+    return value > than and not math.isclose(value, than, rel_tol=1e-9, abs_tol=1e-12)
 
 
 def fixed(value: float | None, decimals: int, unit: str = "") -> str:
@@ -32,7 +41,8 @@ def millicores(value: float | None) -> str:
 def milliseconds(value: float | None) -> str:
     """A delay; decimals only where they can be read."""
     present = number(value)
-    return fixed(present, 1 if present is not None and present < 10 else 0, " ms")  # noqa: PLR2004  Two digits.
+    is_short = present is not None and present < _LEAST_DELAY_WITHOUT_DECIMALS_MS
+    return fixed(present, 1 if is_short else 0, " ms")
 
 
 def apart(before: float, after: float, decimals: int, unit: str) -> tuple[str, str]:
@@ -50,7 +60,7 @@ def relative(before: float | None, after: float | None) -> str:
     if first is None or second is None or first <= 0:
         return DASH
     change = (second / first - 1) * 100
-    if abs(change) < 0.5:  # noqa: PLR2004  What rounds to nothing is called nothing.
+    if abs(change) < _LEAST_PERCENT:
         return "±0 %"
     return f"{change:+,.0f} %".replace("-", MINUS)
 
@@ -61,5 +71,7 @@ def points(before: float | None, after: float | None) -> str:
     if first is None or second is None:
         return DASH
     change = (second - first) * 100
-    decimals = 1 if change == 0 or abs(change) >= 0.05 else 2  # noqa: PLR2004  Rounds to nothing.
+    if abs(change) < _LEAST_POINTS_WITH_TWO_DECIMALS:
+        return "±0.0 pt"
+    decimals = 1 if abs(change) >= _LEAST_POINTS else 2
     return f"{change:+.{decimals}f} pt".replace("-", MINUS)

@@ -162,8 +162,8 @@ def test_a_container_that_the_market_phase_no_longer_measured_is_a_loss() -> Non
 
 
 @given(
-    before=st.floats(min_value=0, max_value=1),
-    after=st.floats(min_value=0, max_value=1),
+    before=st.integers(0, 10_000_000).map(lambda n: n / 10_000_000),
+    after=st.integers(0, 10_000_000).map(lambda n: n / 10_000_000),
 )
 def test_more_throttling_is_a_loss_and_no_less_is_none(before: float, after: float) -> None:
     of = record(
@@ -174,6 +174,15 @@ def test_more_throttling_is_a_loss_and_no_less_is_none(before: float, after: flo
     listed = any(loss.container == "api" for loss in findings.losses(of))
 
     assert listed == (after > before)
+
+
+def test_the_last_bit_of_a_sum_is_no_loss() -> None:
+    of = record(
+        phase("static", [container(reserved_core_seconds=0.3)]),
+        phase("mbcas", [container(reserved_core_seconds=0.1 + 0.2)]),
+    )
+
+    assert findings.losses(of) == []
 
 
 def test_the_verdict_says_so_when_mbcas_lost() -> None:
