@@ -59,9 +59,10 @@ def demo(  # noqa: PLR0913, PLR0917 - each is a flag.
 ) -> None:
     """Runs a day's work on a small node twice: as declared, then with MBCAS."""
     # Imported here: numpy, grpc and matplotlib take a second, and --help should not.
+    from mbcas_loadtest.demo.host import stop_on_signals  # noqa: PLC0415
     from mbcas_loadtest.demo.lines import LineView  # noqa: PLC0415
     from mbcas_loadtest.demo.report import write_html, write_json  # noqa: PLC0415
-    from mbcas_loadtest.demo.run import DemoOptions, run_demo, stop_on_signals  # noqa: PLC0415
+    from mbcas_loadtest.demo.run import DemoOptions, run_demo  # noqa: PLC0415
     from mbcas_loadtest.demo.view import LiveView  # noqa: PLC0415
 
     if not 0 <= warmup < duration:

@@ -1,26 +1,16 @@
-"""The whole demo: two phases over the same arrivals, and nothing left behind.
+"""The whole demo: two phases over the same arrivals, and nothing left behind."""
 
-Signals only set an event; everything that waits, waits for it too. So cleaning up runs in one place
-and is never cut short: a second Ctrl-C changes nothing.
-"""
-
-import os
-import shutil
-import signal
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from types import FrameType
 
 import numpy as np
 
-from mbcas_core.units import MILLICORES_PER_CORE
 from mbcas_loadtest.demo import cgroups
 from mbcas_loadtest.demo.control import Control
 from mbcas_loadtest.demo.daemons import free_addresses, write_containers
+from mbcas_loadtest.demo.host import cpu_count, node_millicores, prepare_cgroups, run_folder
 from mbcas_loadtest.demo.machine import MODEL, CgroupMachine, Container, Machine
 from mbcas_loadtest.demo.phases import PhasePlan, PhaseRun
 from mbcas_loadtest.demo.record import (
@@ -40,7 +30,6 @@ from mbcas_loadtest.model.machine import ModelMachine
 ROUND_PERIOD_SECONDS = 5.0
 STARTUP_GRACE_SECONDS = 5.0
 DEFAULTS_NOTE = "(defaults: 15 s and 30 s)"
-NODE_SHARE = 0.8  # Of the machine's CPUs; the rest is for the system and the demo itself.
 MODEL_CPUS = 2
 
 PHASES: tuple[PhaseName, ...] = ("static", "mbcas")
@@ -61,24 +50,6 @@ class DemoOptions:
     """Use the model even where cgroups are writable."""
 
 
-@contextmanager
-def stop_on_signals() -> Iterator[Event]:
-    """Turns SIGINT, SIGTERM and SIGHUP into an event for as long as the block lasts."""
-    stop = Event()
-
-    def ask_to_stop(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        stop.set()
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, ask_to_stop) for number in numbers}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def run_demo(options: DemoOptions, view: View, stop: Event) -> DemoRecord:
     """Runs both phases and returns what they measured; nothing is left behind, come what may.
 
@@ -87,7 +58,7 @@ def run_demo(options: DemoOptions, view: View, stop: Event) -> DemoRecord:
         Interrupted: `stop` was set.
     """
     hierarchy = _usable_hierarchy(options, view)
-    with _run_folder() as folder:
+    with run_folder() as folder:
         demo = _Demo(options, view, stop, hierarchy, folder)
         for number, name in enumerate(PHASES, start=1):
             demo.run_phase(number, name)
@@ -110,10 +81,8 @@ class _Demo:
         self._stop = stop
         self._hierarchy = hierarchy
         self._folder = folder
-        cpus = MODEL_CPUS if hierarchy is None else len(os.sched_getaffinity(0))
-        self._cpus = cpus
-        most = round(cpus * MILLICORES_PER_CORE * NODE_SHARE)
-        self._node_millicores = min(REFERENCE_NODE_MILLICORES, most)
+        self._cpus = MODEL_CPUS if hierarchy is None else cpu_count()
+        self._node_millicores = node_millicores(self._cpus)
         self._containers = draw_containers(options, self._node_millicores)
         self._phases: list[Phase] = []
         self._environment: Environment = MODEL
@@ -229,9 +198,9 @@ class _Demo:
         )
 
 
-def draw_containers(options: DemoOptions, node_millicores: int) -> list[Container]:
+def draw_containers(options: DemoOptions, size_millicores: int) -> list[Container]:
     """Declares values and draws arrivals; the same options give the same containers."""
-    declared = declare(WORKLOADS, node_millicores=node_millicores)
+    declared = declare(WORKLOADS, node_millicores=size_millicores)
     seeds = np.random.SeedSequence(options.seed).spawn(len(declared))
     return [
         Container(
@@ -241,7 +210,7 @@ def draw_containers(options: DemoOptions, node_millicores: int) -> list[Containe
             else draw_arrivals(
                 one.workload.load,
                 duration_seconds=options.duration_seconds,
-                scale=node_millicores / REFERENCE_NODE_MILLICORES,
+                scale=size_millicores / REFERENCE_NODE_MILLICORES,
                 generator=np.random.default_rng(seed),
             ),
         )
@@ -265,32 +234,13 @@ def _usable_hierarchy(options: DemoOptions, view: View) -> cgroups.Hierarchy | N
         view.announce("As asked, this runs on a model of CFS bandwidth control, not on real CPU.")
         return None
     try:
-        hierarchy = cgroups.find_hierarchy(Path("/proc/self/mounts").read_text())
-        for name in cgroups.remove_leftovers(hierarchy):
-            view.announce(f"Removed {name}, left behind by a run that was killed.")
-        probe = cgroups.Node(hierarchy, cgroups.own_name())
-        probe.create(REFERENCE_NODE_MILLICORES)
-        probe.add("probe", REFERENCE_NODE_MILLICORES // 2, burst=False)
-        probe.remove()
-    except (cgroups.CgroupsUnavailableError, OSError) as error:
+        hierarchy, removed = prepare_cgroups()
+    except cgroups.CgroupsUnavailableError as error:
         view.announce(
             f"No CPU cgroups can be made here ({error}): this runs on a model of CFS bandwidth "
             "control, not on real CPU. As root on Linux it uses real quotas."
         )
         return None
+    for name in removed:
+        view.announce(f"Removed {name}, left behind by a run that was killed.")
     return hierarchy
-
-
-@contextmanager
-def _run_folder() -> Iterator[Path]:
-    """Makes a folder for this run's files, and removes those of runs that were killed."""
-    parent = Path(tempfile.gettempdir())
-    for left in parent.glob(f"{cgroups.PREFIX}*"):
-        if cgroups.is_leftover(left.name):
-            shutil.rmtree(left, ignore_errors=True)
-    folder = parent / cgroups.own_name()
-    folder.mkdir(mode=0o700)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
