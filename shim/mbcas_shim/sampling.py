@@ -8,6 +8,7 @@ slice was missed has no detail: spreading the lump evenly would invent a calm th
 import enum
 import os
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -77,29 +78,32 @@ class SecondRecorder:
         self._descriptors = [track.row.cgroup.usage_file.descriptor for track in tracks]
         # The last readings of the second before are where this one starts.
         self._times_seconds = [max((track.read_seconds for track in tracks), default=0.0)]
-        self._readings = [[track.usage_usec for track in tracks]]
+        self._first_usec = [track.usage_usec for track in tracks]
+        self._texts: list[list[bytes]] = []
 
     def read(self, now_seconds: float) -> None:
+        """Reads and leaves the parsing for later: ten cold passes cost more than one warm one."""
         self._times_seconds.append(now_seconds)
-        texts = _read_all(self._descriptors)
-        self._readings.append(
-            [_parse_usage(track, text) for track, text in zip(self.tracks, texts, strict=True)]
-        )
+        self._texts.append(_read_all(self._descriptors))
 
-    def finish(self, now_seconds: float) -> None:
-        """Takes the last reading from the tracks, whose counters were just read."""
-        self._times_seconds.append(now_seconds)
-        self._readings.append([track.usage_usec for track in self.tracks])
+    def slices(self, now_seconds: float) -> list[list[int]] | None:
+        """Millicores of each slice of each row; None where the second is not complete.
 
-    def slices(self) -> list[list[int]] | None:
-        """Millicores of each slice of each row; None where the second is not complete."""
-        if self.missed_slices or len(self._readings) != SLICES_PER_SECOND + 1:
+        Its last reading is the one that the tracks hold by now.
+        """
+        times_seconds = [*self._times_seconds, now_seconds]
+        if self.missed_slices or len(times_seconds) != SLICES_PER_SECOND + 1:
             return None
         factors = [
             1 / (max(later - earlier, _MIN_ELAPSED_SECONDS) * 1000)
-            for earlier, later in pairwise(self._times_seconds)
+            for earlier, later in pairwise(times_seconds)
         ]
-        return [_row_slices(usages, factors) for usages in zip(*self._readings, strict=True)]
+        return [
+            _row_slices([first, *_parse_usages(track, texts), track.usage_usec], factors)
+            for track, first, *texts in zip(
+                self.tracks, self._first_usec, *self._texts, strict=True
+            )
+        ]
 
 
 class Sampler:
@@ -149,8 +153,7 @@ class Sampler:
     def close_second(self, recorder: SecondRecorder, now_seconds: float) -> list[Track]:
         """Reads all rows; returns those that a report must carry now, none where none is due."""
         rises = self._read(now_seconds)
-        recorder.finish(now_seconds)
-        self._keep_detail(recorder, rises)
+        self._keep_detail(recorder, rises, now_seconds)
         intervals = self.cadence.intervals_seconds()
         due = {
             handle
@@ -223,8 +226,10 @@ class Sampler:
         is_rested = now_seconds - track.busy_seconds >= cadence.calm_after_seconds
         return Heat.CALM if is_rested else Heat.BUSY
 
-    def _keep_detail(self, recorder: SecondRecorder, rises: dict[int, int]) -> None:
-        slices = recorder.slices()
+    def _keep_detail(
+        self, recorder: SecondRecorder, rises: dict[int, int], now_seconds: float
+    ) -> None:
+        slices = recorder.slices(now_seconds)
         if slices is None:
             self.slices_dropped += recorder.missed_slices * len(recorder.tracks)
             for track in recorder.tracks:
@@ -281,20 +286,23 @@ def _failure(file: KernelFile) -> CgroupError:
     return CgroupError(f"{file.path}: held {text[:80]!r} after a reading that failed")
 
 
-def _parse_usage(track: Track, text: bytes) -> int:
+def _parse_usages(track: Track, texts: Iterable[bytes]) -> list[int]:
+    parse = track.row.cgroup.parse_usage
     try:
-        return track.row.cgroup.parse_usage(text)
+        return [parse(text) for text in texts]
     except CgroupError:
-        return _UNKNOWN  # It is said at the end of the second, when all is read.
+        return [_UNKNOWN]  # What is wrong is said at the end of the second, when all is read.
 
 
-def _row_slices(usages: tuple[int, ...], factors: list[float]) -> list[int]:
+def _row_slices(usages: list[int], factors: list[float]) -> list[int]:
     """Empty where a reading is missing or the counter went back."""
+    if _UNKNOWN in usages:
+        return []
     slices = [
         int((later - earlier) * factor)
         for earlier, later, factor in zip(usages, usages[1:], factors, strict=False)
     ]
-    if _UNKNOWN in usages or min(slices) < 0:
+    if min(slices) < 0:
         return []
     if max(slices) > _MAX_SLICE_MILLICORES:
         return [min(value, _MAX_SLICE_MILLICORES) for value in slices]
