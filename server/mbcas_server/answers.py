@@ -197,6 +197,8 @@ def _headroom(view: HeadroomView) -> market_pb2.Headroom:
         base_millicores=view.base_millicores,
         tau=view.tau,
         level=view.level,
+        usage_millicores=view.usage_millicores,
+        recent_need_millicores=view.recent_need_millicores,
         burst_millicores=view.burst_millicores,
         reservation_quantile_millicores=view.reservation_quantile_millicores,
         need_floor_millicores=view.need_floor_millicores,

@@ -86,6 +86,8 @@ class CoreSettings(BaseSettings):
 
     reservation_quantile: float = _CORE.reservation_quantile
     """Quantile of past 15 s demand that the reservation need rests on, 0 to 1."""
+    need_window_seconds: float = _CORE.need_window_seconds
+    """The largest need of the last one to two windows counts: CPU is not given back sooner."""
 
     band_ratio: float = _CORE.band_ratio
     """Moves within this share of what is applied are not worth a change, 0 to 1."""
@@ -138,7 +140,7 @@ class CoreSettings(BaseSettings):
         """
         same = {
             name: getattr(self, name)
-            for name in Parameters.__dataclass_fields__
+            for name in type(self).model_fields.keys() & Parameters.__dataclass_fields__.keys()
             if name not in _OWN_SHAPE
         }
         return Parameters(

@@ -1,0 +1,191 @@
+"""`mbcasctl explain`: one decision as a calculation that a reader can follow with a pencil."""
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from mbcas.v1 import market_pb2 as pb
+from mbcas_server.ctl_show import TIMES, cpu, optional, percent, word
+
+
+def explain_view(decision: pb.Decision) -> RenderableType:
+    """Returns the record of one decision in sentences."""
+    row = decision.container
+    title = Text.assemble(
+        (f"{row.namespace}/{row.pod}", "bold"),
+        ("  container ", "dim"),
+        (row.container, "bold"),
+        ("  on ", "dim"),
+        (decision.node, "bold cyan"),
+    )
+    steps = [
+        ("Declared", _declared(row)),
+        ("Measured", _measured(decision.signals)),
+        ("Needed", _needed(decision.headroom)),
+        ("Reservation", _cleared(decision.reservation, "reservation")),
+        ("Ceiling", _cleared(decision.ceiling_headroom, "ceiling above the reservation")),
+        ("Order", _ordered(decision.order)),
+    ]
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 1, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for number, (name, sentences) in enumerate(steps, start=1):
+        table.add_row(f"{number} {name}", "\n".join(sentences))
+    reason = word(pb.Reason, row.reason)
+    answer = Text.assemble(("→ ", "bold"), (reason, "bold yellow"), f"  {decision.summary}")
+    return Group(title, answer, Text(), Padding(table, (0, 0, 0, 2)), _numbers(row), Text())
+
+
+def _declared(row: pb.ContainerMarket) -> list[str]:
+    request = optional(row.reservation, "admitted_millicores")
+    limit = optional(row.ceiling, "admitted_millicores")
+    return [
+        (f"Admitted with a request of {cpu(request)} and a limit of {cpu(limit)}."),
+        (
+            f"Mode {word(pb.Mode, row.mode)}, policy "
+            f"{word(pb.Policy, row.policy).replace(' ', '-')}, priority "
+            f"{word(pb.PriorityClass, row.priority_class)}: its pod's weight is {row.weight:g}."
+        ),
+    ]
+
+
+def _measured(signals: pb.Signals) -> list[str]:
+    if not signals.sample_count:
+        return ["No sample yet."]
+    quota = optional(signals, "quota_millicores")
+    under = "with no quota in force" if quota is None else f"under a quota of {cpu(quota)}"
+    sentences = [
+        (
+            f"It used {cpu(signals.usage_millicores)} {under} ({signals.sample_count} samples, the "
+            f"last one {signals.sample_age_seconds:.1f} s old)."
+        ),
+        (
+            f"It was throttled {percent(signals.throttled_ratio_2s)} of the last 2 s and "
+            f"{percent(signals.throttled_ratio_15s)} of the last 15 s."
+        ),
+    ]
+    hidden = signals.demand_millicores - signals.usage_millicores
+    if hidden >= 1:
+        sentences.append(
+            f"Throttling hid about {cpu(hidden)}: its demand was {cpu(signals.demand_millicores)}."
+        )
+    sentences.append(
+        f"From one 100 ms to the next its use varies by {signals.variation:.2f} of its mean."
+    )
+    return sentences
+
+
+def _needed(headroom: pb.Headroom) -> list[str]:
+    base, level = headroom.base_millicores, headroom.level
+    sentences = [
+        (
+            f"Class {headroom.workload_class or 'unknown'}: it will use about {cpu(base)} "
+            f"(forecast: {headroom.forecast or 'none'})."
+        ),
+        (
+            f"For at most {percent(headroom.tau)} throttling it should have {level:.2f} times"
+            f" that: {cpu(base)} {TIMES} {level:.2f} = {cpu(base * level)}."
+        ),
+    ]
+    if headroom.burst_millicores:
+        sentences.append(f"Its remembered bursts ask for {cpu(headroom.burst_millicores)}.")
+    if headroom.emergency_millicores:
+        sentences.append(f"The fast loop holds it at {cpu(headroom.emergency_millicores)}.")
+    sentences += [
+        (
+            f"So its ceiling need is {cpu(headroom.ceiling_need_millicores)} "
+            f"(never below {cpu(headroom.need_floor_millicores)})."
+        ),
+        (
+            f"Its reservation need is {cpu(headroom.reservation_need_millicores)}; the quantile of "
+            f"its past demand is {cpu(headroom.reservation_quantile_millicores)}."
+        ),
+    ]
+    return sentences
+
+
+def _cleared(good: pb.GoodDecision, name: str) -> list[str]:
+    if not good.takes_part:
+        return [f"Its policy or mode fixes the {name}: no bid."]
+    sentences = [
+        f"It needs {cpu(good.need_millicores)}, its floor is {cpu(good.floor_millicores)}."
+    ]
+    if good.reclaim_factor < 1:
+        sentences[0] += (
+            f" Only {percent(good.reclaim_factor)} of what could be reclaimed on the node may be."
+        )
+    sentences.append(
+        f"Its pod bids {cpu(good.pod_need_millicores)} with floor "
+        f"{cpu(good.pod_floor_millicores)}, cap {cpu(good.pod_cap_millicores)} and weight "
+        f"{good.pod_weight:g}, where the node has {cpu(good.node_supply_millicores)} to share."
+    )
+    sentences.append(_pod_share(good))
+    sentences.append(_container_share(good))
+    return sentences
+
+
+def _pod_share(good: pb.GoodDecision) -> str:
+    got = cpu(good.pod_allocation_millicores)
+    level = optional(good, "node_level")
+    if level is None:
+        return f"The node has enough: the pod gets {got}."
+    owed = min(good.pod_floor_millicores, good.pod_need_millicores)
+    share = owed + good.pod_weight * level
+    capped = f", but no more than the {cpu(good.pod_need_millicores)} it needs"
+    return (
+        f"CPU is short, so surplus goes by weight, {level:.3g}m for each: {cpu(owed)} + "
+        f"{good.pod_weight:g} {TIMES} {level:.3g}m = {cpu(share)}"
+        f"{capped if share > good.pod_need_millicores else ''}. In whole quanta the pod gets {got}."
+    )
+
+
+def _container_share(good: pb.GoodDecision) -> str:
+    got = cpu(good.target_millicores)
+    level = optional(good, "pod_level")
+    if level is None:
+        return f"The pod has enough for its containers: the target is {got}."
+    owed = min(good.floor_millicores, good.need_millicores)
+    share = min(owed + good.container_weight * level, good.need_millicores)
+    return (
+        f"The pod shares what it got: {cpu(owed)} + {good.container_weight:g} {TIMES} "
+        f"{level:.3g}m = {cpu(share)}, in whole quanta. The target is {got}."
+    )
+
+
+def _ordered(order: pb.OrderDecision) -> list[str]:
+    if not order.HasField("time"):
+        return ["Nothing was decided yet."]
+    sentences = [
+        (
+            f"Reservation: {cpu(order.billed_reservation_millicores)} counted as taken, "
+            f"{cpu(order.slack_reservation_millicores)} were free on the node, "
+            f"{cpu(order.granted_reservation_millicores)} were granted on top."
+        ),
+        (
+            f"Ceiling: {cpu(order.billed_ceiling_millicores)} counted as taken, "
+            f"{cpu(order.slack_ceiling_millicores)} were free, "
+            f"{cpu(order.granted_ceiling_millicores)} were granted on top."
+        ),
+    ]
+    request = optional(order, "desired_reservation_millicores")
+    limit = optional(order, "desired_ceiling_millicores")
+    if order.last_order_id:
+        sentences.append(
+            f"Last sent: reservation {cpu(request)}, ceiling {cpu(limit)} "
+            f"(order {order.last_order_id}: {order.last_result})."
+        )
+    else:
+        sentences.append("Nothing was ever sent.")
+    return sentences
+
+
+def _numbers(row: pb.ContainerMarket) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("  now")
+    names = ("admitted", "need", "target", "desired", "allocated", "applied")
+    for name in names:
+        table.add_column(name, justify="right")
+    for label, good in (("  reservation", row.reservation), ("  ceiling", row.ceiling)):
+        table.add_row(label, *(cpu(optional(good, f"{name}_millicores")) for name in names))
+    return table
