@@ -264,6 +264,8 @@ def _headroom(state: State, row: int) -> HeadroomView:
         base_millicores=float(agent.base[row]),
         tau=float(state.fleet.rows.tau[row]),
         level=float(agent.level[row]),
+        usage_millicores=float(agent.usage[row]),
+        recent_need_millicores=float(agent.recent[row]),
         burst_millicores=float(agent.burst[row]),
         reservation_quantile_millicores=float(agent.quantile[row]),
         need_floor_millicores=float(agent.need_floor[row]),

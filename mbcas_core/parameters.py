@@ -59,6 +59,8 @@ class Parameters:
 
     reservation_quantile: float = 0.9
     """Quantile of past 15 s demand that the reservation need rests on, 0 to 1."""
+    need_window_seconds: float = 30.0
+    """The largest need of the last one to two windows counts: CPU is not given back sooner."""
 
     band_ratio: float = 0.10
     """Moves within this share of what is applied are not worth a change, 0 to 1."""
@@ -135,6 +137,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "pod_cap_ratio": (0.01, 1),
     "default_request_millicores": (1, 1_000_000),
     "reservation_quantile": (0, 1),
+    "need_window_seconds": (1, 3600),
     "band_ratio": (0, 1),
     "band_millicores": (0, 10_000),
     "cut_max_ratio": (0.01, 1),

@@ -106,6 +106,8 @@ class HeadroomView:
     base_millicores: float
     tau: float
     level: float
+    usage_millicores: float
+    recent_need_millicores: float
     burst_millicores: float
     reservation_quantile_millicores: float
     need_floor_millicores: float

@@ -1,7 +1,8 @@
 """Which rows should move, and to what: bands, dwell, protection, and the limit of a single cut.
 
-Dwell keeps a quiet market from chasing noise; it does not protect what somebody else waits for. On a
-node where the wanted raises exceed what is free, a row above its target is cut without it (README).
+Dwell keeps a row that needs less now from losing what it may need again in a moment. It does not
+protect a share that scarcity has overtaken: on a node where the wanted raises exceed what is free, a
+rationed row above its target is cut without it (README).
 """
 
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class Wishes:
     dwelling: BoolArray
     protected: BoolArray
     contested: BoolArray
-    """Others on the node wait for CPU."""
+    """It has more than its share while others on the node wait for CPU."""
     request: IntArray
     limit: IntArray
 
@@ -101,6 +102,7 @@ def wish(
     down_request &= ~up_request & ~(hard & up_limit)
     down_limit &= ~up_limit
     contested = _contested(state, selection, standing, targets, up_request, up_limit)
+    contested &= state.decisions.rationed[rows]
     cutting = down_request | down_limit
     # A lift is not cut, unless others wait for what the market says it has too much.
     protected = cutting & (standing.young | (standing.lifted & down_limit & ~contested))

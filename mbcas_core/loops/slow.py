@@ -74,6 +74,7 @@ def _estimate(state: State, standing: Standing, now: float) -> None:
         windows=state.windows,
         burst_table=state.bursts,
         quantile=state.parameters.reservation_quantile,
+        window_seconds=state.parameters.need_window_seconds,
         now_seconds=now,
     )
     held = state.emergency_need(standing.rows, now_seconds=now)

@@ -16,6 +16,7 @@ SECONDS = 64
 MEANS = 40
 """Ten minutes of 15 s means."""
 MEAN_SECONDS = 15
+MIN_MEASURED_SECONDS = 3
 
 
 class WindowTable(Table):
@@ -75,42 +76,59 @@ def least_throttled_ratio(table: WindowTable, rows: IntArray, *, seconds: int) -
     """The least throttled of the last seconds; 0 where the row has lived through fewer."""
     at, lived = _last(table, rows, seconds)
     values = np.where(lived, table.throttled[rows[:, None], at], np.float32(0))
-    return values.min(axis=1).astype(np.float64)
+    least: FloatArray = values.min(axis=1).astype(np.float64)
+    return least
 
 
 def peak_usage(table: WindowTable, rows: IntArray, *, seconds: int) -> FloatArray:
     """The largest use of the last seconds, in millicores."""
     at, lived = _last(table, rows, seconds)
     values = np.where(lived, table.usage[rows[:, None], at], np.float32(0))
-    return values.max(axis=1).astype(np.float64)
+    most: FloatArray = values.max(axis=1).astype(np.float64)
+    return most
 
 
 def mean_demand(table: WindowTable, rows: IntArray, *, seconds: int) -> FloatArray:
     """Mean demand over the last seconds, in millicores; 0 where there are none."""
     at, lived = _last(table, rows, seconds)
     values = np.where(lived, table.demand[rows[:, None], at], np.float32(0))
-    total = values.sum(axis=1, dtype=np.float64)
+    total: FloatArray = values.sum(axis=1, dtype=np.float64)
+    return total / np.maximum(lived.sum(axis=1), 1)
+
+
+def mean_usage(table: WindowTable, rows: IntArray, *, seconds: int) -> FloatArray:
+    """Mean use over the last seconds, in millicores; 0 where there are none."""
+    at, lived = _last(table, rows, seconds)
+    values = np.where(lived, table.usage[rows[:, None], at], np.float32(0))
+    total: FloatArray = values.sum(axis=1, dtype=np.float64)
     return total / np.maximum(lived.sum(axis=1), 1)
 
 
 def variation(table: WindowTable, rows: IntArray, *, seconds: int, unknown: float) -> FloatArray:
-    """Standard deviation over mean of the 100 ms slices of the last seconds.
+    """Coefficient of variation of the 100 ms slices of the last seconds, without slow drift.
 
-    From E[x^2] - E[x]^2 over the seconds whose slices were measured; `unknown` where fewer than
-    three were.
+    The variance is that within the seconds, plus half the mean square of the steps from one
+    second to the next (Allan, Proc. IEEE 54, 1966): for independent slices the two add up to the
+    variance of a slice, and a ramp or the edge of a burst hardly counts, because the forecast
+    follows those. `unknown` where fewer than three seconds were measured.
     """
     at, lived = _last(table, rows, seconds)
     square = table.square[rows[:, None], at].astype(np.float64)
     usage = table.usage[rows[:, None], at].astype(np.float64)
     measured = lived & ~np.isnan(square)
-    count = measured.sum(axis=1)
-    enough = count >= 3
-    count = np.maximum(count, 1)
-    mean = np.where(measured, usage, 0.0).sum(axis=1) / count
-    mean_square = np.where(measured, square, 0.0).sum(axis=1) / count
-    deviation = np.sqrt(np.maximum(mean_square - mean**2, 0.0))
-    ratio: FloatArray = np.where(enough & (mean > 0), deviation / np.maximum(mean, 1.0), unknown)
+    within = _mean_where(square - usage**2, measured)
+    step = _mean_where((usage[:, 1:] - usage[:, :-1]) ** 2, measured[:, 1:] & measured[:, :-1])
+    mean = _mean_where(usage, measured)
+    deviation = np.sqrt(np.maximum(within, 0.0) + step / 2)
+    enough = (measured.sum(axis=1) >= MIN_MEASURED_SECONDS) & (mean > 0)
+    ratio: FloatArray = np.where(enough, deviation / np.maximum(mean, 1.0), unknown)
     return ratio
+
+
+def _mean_where(values: FloatArray, chosen: NDArray[np.bool_]) -> FloatArray:
+    """Mean of each row's chosen values; 0 where none is."""
+    total: FloatArray = np.where(chosen, values, 0.0).sum(axis=1)
+    return total / np.maximum(chosen.sum(axis=1), 1)
 
 
 def mean_quantiles(table: WindowTable, rows: IntArray, quantiles: tuple[float, ...]) -> FloatArray:

@@ -2,7 +2,9 @@
 
 A burst is a time of at most 60 s in which use stands above max(2 x quiet level, quiet level + 100m).
 The quiet level is an exponential mean of the seconds outside bursts; what lasts longer than 60 s is
-no burst but a new level. The third quartile of the remembered peaks, with 30 % on top, is what a
+no burst but a new level. A burst is remembered only where it was *sharp*: within its first three
+seconds use reached 0.7 of its peak. What rises more slowly the loops can follow, and keeping CPU for
+it would take that from others who need it now. The third quartile of the remembered peaks, with 30 % on top, is what a
 bursty container should be able to use at once, without being throttled first.
 
 One second of a load with quiet level 100m: 350m for 8 s is remembered as a peak of 350m; then the
@@ -18,6 +20,8 @@ from mbcas_core.units import BoolArray, FloatArray, IntArray
 
 PEAKS = 16
 MAX_BURST_SECONDS = 60
+ONSET_SECONDS = 3
+SHARP_RATIO = 0.7
 QUIET_GAIN = 0.05  # A memory of 20 quiet seconds.
 PEAK_FACTOR = 1.3
 MEMORY_SECONDS = 600
@@ -31,6 +35,8 @@ class BurstTable(Table):
     length: IntArray = column()
     """Seconds of the burst in progress, 0 outside."""
     peak: FloatArray = column(np.float64)
+    onset: FloatArray = column(np.float64)
+    """The largest use of its first seconds."""
     bursts: IntArray = column()
     peaks: NDArray[np.float32] = column(np.float32, fill=np.nan, width=(PEAKS,))
     since: IntArray = column(fill=MEMORY_SECONDS)
@@ -54,11 +60,12 @@ def _second(table: BurstTable, rows: IntArray, usage: FloatArray) -> None:
     length = np.where(burst, table.length[rows] + 1, 0)
     peak = np.where(burst, np.maximum(np.where(inside, table.peak[rows], 0.0), usage), 0.0)
     lasting = length > MAX_BURST_SECONDS
-    _remember(table, rows[inside & ~burst], table.peak[rows][inside & ~burst])
-    table.since[rows] = np.where(
-        inside & ~burst, 0, np.minimum(table.since[rows] + 1, MEMORY_SECONDS)
-    )
+    onset = np.where(length <= ONSET_SECONDS, peak, table.onset[rows])
+    ended = inside & ~burst & (table.onset[rows] >= SHARP_RATIO * table.peak[rows])
+    _remember(table, rows[ended], table.peak[rows][ended])
+    table.since[rows] = np.where(ended, 0, np.minimum(table.since[rows] + 1, MEMORY_SECONDS))
     table.length[rows] = np.where(lasting, 0, length)
+    table.onset[rows] = onset
     table.peak[rows] = np.where(lasting, 0.0, peak)
     settled = np.where(burst, quiet, quiet + QUIET_GAIN * (usage - quiet))
     table.quiet[rows] = np.where(lasting, usage, settled)
@@ -76,9 +83,14 @@ def is_bursty(table: BurstTable, rows: IntArray) -> BoolArray:
 
 
 def remembered_peak(table: BurstTable, rows: IntArray) -> FloatArray:
-    """1.3 times the third quartile (nearest rank) of the peaks in millicores; 0 without any."""
+    """1.3 times the third quartile (nearest rank) of the peaks, in millicores.
+
+    0 without a burst in the last ten minutes. One burst is enough to be remembered: the second one
+    then finds what it needs.
+    """
     ordered = np.sort(table.peaks[rows], axis=1)  # NaN last.
     count = np.minimum(table.bursts[rows], PEAKS)
     rank = np.clip(np.ceil(0.75 * count).astype(np.int64) - 1, 0, PEAKS - 1)
     quartile = np.take_along_axis(ordered, rank[:, None], axis=1)[:, 0].astype(np.float64)
-    return np.where(count > 0, PEAK_FACTOR * quartile, 0.0)
+    fresh = (count > 0) & (table.since[rows] < MEMORY_SECONDS)
+    return np.where(fresh, PEAK_FACTOR * quartile, 0.0)

@@ -1058,6 +1058,8 @@ class Headroom(_message.Message):
     CEILING_NEED_MILLICORES_FIELD_NUMBER: _builtins.int
     RESERVATION_NEED_MILLICORES_FIELD_NUMBER: _builtins.int
     PRICE_RESPONSE_FIELD_NUMBER: _builtins.int
+    USAGE_MILLICORES_FIELD_NUMBER: _builtins.int
+    RECENT_NEED_MILLICORES_FIELD_NUMBER: _builtins.int
     workload_class: _builtins.str
     """The workload's class: "idle", "bursty", "steady" or "unknown"."""
     forecast: _builtins.str
@@ -1067,7 +1069,9 @@ class Headroom(_message.Message):
     tau: _builtins.float
     """The throttling target."""
     level: _builtins.float
-    """Headroom factor over the base."""
+    """Headroom factor: the need is base + (level - 1) x use, which is base x level while nothing is
+    throttled.
+    """
     burst_millicores: _builtins.float
     """1.3 times the third quartile of the remembered burst peaks; 0 where none is remembered."""
     reservation_quantile_millicores: _builtins.float
@@ -1082,6 +1086,10 @@ class Headroom(_message.Message):
     """Reservation need after all of these, before the reclaim bound."""
     price_response: _builtins.str
     """"off": needs do not answer to the price."""
+    usage_millicores: _builtins.float
+    """Mean use over the last 15 s."""
+    recent_need_millicores: _builtins.float
+    """The largest use x level of the last 30 to 60 s: CPU is not given back sooner."""
     def __init__(
         self,
         *,
@@ -1097,10 +1105,12 @@ class Headroom(_message.Message):
         ceiling_need_millicores: _builtins.int = ...,
         reservation_need_millicores: _builtins.int = ...,
         price_response: _builtins.str = ...,
+        usage_millicores: _builtins.float = ...,
+        recent_need_millicores: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_millicores", b"base_millicores", "burst_millicores", b"burst_millicores", "ceiling_need_millicores", b"ceiling_need_millicores", "emergency_millicores", b"emergency_millicores", "forecast", b"forecast", "level", b"level", "need_floor_millicores", b"need_floor_millicores", "price_response", b"price_response", "reservation_need_millicores", b"reservation_need_millicores", "reservation_quantile_millicores", b"reservation_quantile_millicores", "tau", b"tau", "workload_class", b"workload_class"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_millicores", b"base_millicores", "burst_millicores", b"burst_millicores", "ceiling_need_millicores", b"ceiling_need_millicores", "emergency_millicores", b"emergency_millicores", "forecast", b"forecast", "level", b"level", "need_floor_millicores", b"need_floor_millicores", "price_response", b"price_response", "recent_need_millicores", b"recent_need_millicores", "reservation_need_millicores", b"reservation_need_millicores", "reservation_quantile_millicores", b"reservation_quantile_millicores", "tau", b"tau", "usage_millicores", b"usage_millicores", "workload_class", b"workload_class"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
