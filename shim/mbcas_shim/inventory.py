@@ -90,7 +90,7 @@ class Inventory:
         self._boot_id = boot_id
         self._by_key: dict[tuple[str, str], Row] = {}
         self._awaited: set[str] = set()
-        self._lives: dict[str, tuple[Identity, int]] = {}
+        self._lives: dict[str, int] = {}
         self._last_handle = 0
         self._wanted: dict[tuple[str, str], DeclaredContainer] = {}
         self._turn = 0
@@ -194,10 +194,8 @@ class Inventory:
         )
 
     def _container_id(self, path: str, identity: Identity) -> str:
-        # A file system may give a new directory the inode of the one before it: count its lives.
-        last, lives = self._lives.get(path, (identity, -1))
-        lives = lives + 1 if last == identity else 0
-        self._lives[path] = identity, lives
+        # A file system may give a new directory the inode of an earlier one: count the lives.
+        lives = self._lives[path] = self._lives.get(path, -1) + 1
         return f"{self._boot_id}:{identity.device}:{identity.inode}:{lives}"
 
     def _next_handle(self) -> int:

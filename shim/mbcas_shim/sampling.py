@@ -22,7 +22,7 @@ SLICE_SECONDS = 0.1
 MAX_DETAIL_SECONDS = 5  # The wire's bound: the longest interval between reports.
 _MAX_SLICE_MILLICORES = 65_535
 _MAX_SECOND_THROTTLED = 255
-_DUE_TOLERANCE_SECONDS = 0.3  # A report every 2 s must not slip to 3 s because of a late wake-up.
+_TOLERANCE_SECONDS = 0.3  # Two seconds must not become three because of a late wake-up.
 
 
 class Heat(enum.IntEnum):
@@ -158,7 +158,7 @@ class Sampler:
         due = {
             handle
             for handle, track in self._tracks.items()
-            if now_seconds - track.sent_seconds >= intervals[track.heat] - _DUE_TOLERANCE_SECONDS
+            if now_seconds - track.sent_seconds >= intervals[track.heat] - _TOLERANCE_SECONDS
             and handle in rises
         }
         if not due:
@@ -223,8 +223,8 @@ class Sampler:
             return Heat.HOT
         if quota_usec is not None and ratio >= cadence.calm_usage_ratio:
             track.busy_seconds = now_seconds
-        is_rested = now_seconds - track.busy_seconds >= cadence.calm_after_seconds
-        return Heat.CALM if is_rested else Heat.BUSY
+        rested_seconds = now_seconds - track.busy_seconds + _TOLERANCE_SECONDS
+        return Heat.CALM if rested_seconds >= cadence.calm_after_seconds else Heat.BUSY
 
     def _keep_detail(
         self, recorder: SecondRecorder, rises: dict[int, int], now_seconds: float
