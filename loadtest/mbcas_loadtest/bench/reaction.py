@@ -18,7 +18,7 @@ import numpy as np
 from mbcas_loadtest.clock import monotonic_seconds
 from mbcas_loadtest.demo import cgroups
 from mbcas_loadtest.demo.control import Control
-from mbcas_loadtest.demo.daemons import Interrupted, free_addresses, write_containers
+from mbcas_loadtest.demo.daemons import Interrupted, write_containers
 from mbcas_loadtest.demo.host import (
     cpu_count,
     node_millicores,
@@ -88,7 +88,7 @@ def _run_node(
     with ExitStack() as cleanup:
         cleanup.callback(machine.close)
         machine.open()
-        control = Control(machine, free_addresses(), containers_path=containers_path, folder=folder)
+        control = Control(machine, containers_path=containers_path, folder=folder)
         cleanup.callback(control.stop)
         control.start_server(server_flags(policy=POLICY, burst=False), stop)
         start_seconds = machine.start()

@@ -9,7 +9,6 @@ from mbcas_loadtest.demo.daemons import (
     Addresses,
     Daemon,
     Usage,
-    await_ready,
     count_metric,
     read_page,
     start_server,
@@ -26,11 +25,9 @@ VIOLATIONS = "mbcas_invariant_violations_total"
 class Control:
     """Server and shim of one phase. `start_server`, `start_shim`, reads, `stop`."""
 
-    def __init__(
-        self, machine: Machine, addresses: Addresses, *, containers_path: Path, folder: Path
-    ) -> None:
-        self.market = MarketWatch(addresses.grpc)
-        self.addresses = addresses
+    def __init__(self, machine: Machine, *, containers_path: Path, folder: Path) -> None:
+        self._market: MarketWatch | None = None
+        self._addresses: Addresses | None = None
         self._machine = machine
         self._containers_path = containers_path
         self._folder = folder
@@ -41,10 +38,22 @@ class Control:
         self._resizes_before = 0
         self._usage_before: dict[str, Usage] = {}
 
+    @property
+    def addresses(self) -> Addresses:
+        """Where the server listens, once it is started."""
+        assert self._addresses is not None, "started"
+        return self._addresses
+
+    @property
+    def market(self) -> MarketWatch:
+        """What the server says of the market, once it is started."""
+        assert self._market is not None, "started"
+        return self._market
+
     def start_server(self, flags: Sequence[str], stop: Event) -> None:
         """Starts the server and waits until it answers."""
-        self._server = start_server(self.addresses, flags, self._folder)
-        await_ready(self._server, self.addresses, stop)
+        self._server, self._addresses = start_server(flags, self._folder, stop)
+        self._market = MarketWatch(self._addresses.grpc)
 
     def start_shim(self, appeared_seconds: float) -> None:
         """Starts the shim of the containers, which appeared at the given moment."""
@@ -96,7 +105,8 @@ class Control:
 
     def stop(self) -> None:
         """Ends the shim, which gives back what was admitted, then the server. May be repeated."""
-        self.market.stop()
+        if self._market is not None:
+            self._market.stop()
         for daemon in (self._shim, self._server):
             if daemon is not None:
                 daemon.stop()

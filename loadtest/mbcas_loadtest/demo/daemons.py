@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -20,10 +21,13 @@ from mbcas_loadtest.demo.machine import Container, DemoError
 
 NODE_NAME = "demo"
 GRPC_PORT, HTTP_PORT = 7443, 7480  # Where `mbcasctl` looks when it is not told.
+ANY_PORTS = (0, 0)
 READY_WITHIN_SECONDS = 30.0
 STOP_WITHIN_SECONDS = 10.0
 POLL_SECONDS = 0.1
-ERROR_CHARACTERS = 2000
+LOG_CHARACTERS = 8000
+
+_READY = re.compile(r" ready listen_address=(\S+) http_address=(\S+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +74,7 @@ class Daemon:
         """Raises DemoError where it has ended by itself."""
         status = self._process.poll()
         if status is not None:
-            raise DemoError(f"the {self.name} ended with status {status}:\n{self._last_words()}")
+            raise DemoError(f"the {self.name} ended with status {status}:\n{self.log()}")
 
     def usage(self) -> Usage:
         """Reads what it has used; zeros where it is gone."""
@@ -96,20 +100,24 @@ class Daemon:
                 self._process.kill()
         self._process.wait()
 
-    def _last_words(self) -> str:
-        return self._log_path.read_text(errors="replace")[-ERROR_CHARACTERS:].strip()
+    def log(self) -> str:
+        """Returns the end of what it wrote."""
+        return self._log_path.read_text(errors="replace")[-LOG_CHARACTERS:].strip()
 
 
-def free_addresses() -> Addresses:
-    """Returns the default addresses where they are free, so that `mbcasctl` finds the demo."""
-    grpc, http = _free_port(GRPC_PORT), _free_port(HTTP_PORT)
-    return Addresses(grpc=f"127.0.0.1:{grpc}", http=f"127.0.0.1:{http}")
+def start_server(flags: Sequence[str], folder: Path, stop: Event) -> tuple[Daemon, Addresses]:
+    """Starts the server and waits until it is ready.
 
-
-def start_server(addresses: Addresses, flags: Sequence[str], folder: Path) -> Daemon:
-    """Starts the server with the given flags beside those of its addresses."""
-    arguments = ["--listen-address", addresses.grpc, "--http-address", addresses.http, *flags]
-    return Daemon("server", "mbcas_server", arguments, folder)
+    It gets the default addresses where they are free, so that `mbcasctl` finds the demo, else any.
+    """
+    wanted = (GRPC_PORT, HTTP_PORT) if _is_free(GRPC_PORT) and _is_free(HTTP_PORT) else ANY_PORTS
+    try:
+        return _start_server(wanted, flags, folder, stop)
+    except DemoError:
+        if wanted == ANY_PORTS:
+            raise
+        # Somebody else may have taken the ports since we looked.
+        return _start_server(ANY_PORTS, flags, folder, stop)
 
 
 def start_shim(
@@ -119,24 +127,6 @@ def start_shim(
     flags = ["--server-address", addresses.grpc, "--node-name", NODE_NAME]
     flags += ["--containers-file", str(containers_path), *arguments]
     return Daemon("shim", "mbcas_shim", flags, folder)
-
-
-def await_ready(server: Daemon, addresses: Addresses, stop: Event) -> None:
-    """Waits until the server answers.
-
-    Raises:
-        DemoError: It ended, or does not answer in time.
-        Interrupted: `stop` was set.
-    """
-    deadline = monotonic_seconds() + READY_WITHIN_SECONDS
-    while read_page(addresses, "/healthz") is None:
-        server.check()
-        if stop.wait(POLL_SECONDS):
-            raise Interrupted
-        if monotonic_seconds() > deadline:
-            raise DemoError(
-                f"the server did not answer on {addresses.http} within {READY_WITHIN_SECONDS:g} s"
-            )
 
 
 def read_page(addresses: Addresses, path: str) -> str | None:
@@ -181,10 +171,37 @@ def write_containers(
     path.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
-def _free_port(wish: int) -> int:
-    for port in (wish, 0):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _start_server(
+    ports: tuple[int, int], flags: Sequence[str], folder: Path, stop: Event
+) -> tuple[Daemon, Addresses]:
+    grpc, http = (f"127.0.0.1:{port}" for port in ports)
+    arguments = ["--listen-address", grpc, "--http-address", http, *flags]
+    server = Daemon("server", "mbcas_server", arguments, folder)
+    try:
+        return server, _await_ready(server, stop)
+    except BaseException:
+        server.stop()
+        raise
+
+
+def _await_ready(server: Daemon, stop: Event) -> Addresses:
+    deadline = monotonic_seconds() + READY_WITHIN_SECONDS
+    while (match := _READY.search(server.log())) is None:
+        server.check()
+        if stop.wait(POLL_SECONDS):
+            raise Interrupted
+        if monotonic_seconds() > deadline:
+            raise DemoError(
+                f"the server was not ready within {READY_WITHIN_SECONDS:g} s:\n{server.log()}"
+            )
+    return Addresses(grpc=match[1], http=match[2])
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
             probe.bind(("127.0.0.1", port))
-            return int(probe.getsockname()[1])
-    raise DemoError("no free TCP port on 127.0.0.1")
+        except OSError:
+            return False
+    return True

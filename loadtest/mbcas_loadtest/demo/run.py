@@ -9,7 +9,7 @@ import numpy as np
 
 from mbcas_loadtest.demo import cgroups
 from mbcas_loadtest.demo.control import Control
-from mbcas_loadtest.demo.daemons import free_addresses, write_containers
+from mbcas_loadtest.demo.daemons import write_containers
 from mbcas_loadtest.demo.host import cpu_count, node_millicores, prepare_cgroups, run_folder
 from mbcas_loadtest.demo.machine import MODEL, CgroupMachine, Container, Machine
 from mbcas_loadtest.demo.phases import PhasePlan, PhaseRun
@@ -162,9 +162,7 @@ class _Demo:
             node_name=machine.node_name,
             node_millicores=self._node_millicores,
         )
-        control = Control(
-            machine, free_addresses(), containers_path=containers_path, folder=self._folder
-        )
+        control = Control(machine, containers_path=containers_path, folder=self._folder)
         cleanup.callback(control.stop)
         flags = server_flags(policy=self._options.policy, burst=self._options.burst)
         control.start_server(flags, self._stop)
