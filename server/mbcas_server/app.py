@@ -98,7 +98,7 @@ async def serving(settings: Settings, core: Core, clock: Clock) -> AsyncIterator
         ),
     )
     health = _Health(driver, rpc, clock)
-    market_metrics = MarketMetrics(core, containers_max=settings.metrics_containers_max)
+    market_metrics = MarketMetrics(core, clock, containers_max=settings.metrics_containers_max)
     web = _make_web(settings, metrics, market_metrics, health) if settings.http_address else None
     listen_address = _listen(rpc, settings)
     await rpc.set_serving(serving=True)

@@ -77,17 +77,23 @@ def _measured(signals: pb.Signals) -> list[str]:
 
 
 def _needed(headroom: pb.Headroom) -> list[str]:
-    base, level = headroom.base_millicores, headroom.level
+    base, level, used = headroom.base_millicores, headroom.level, headroom.usage_millicores
     sentences = [
         (
             f"Class {headroom.workload_class or 'unknown'}: it will use about {cpu(base)} "
-            f"(forecast: {headroom.forecast or 'none'})."
+            f"(forecast: {headroom.forecast or 'none'}); in the last 15 s it used {cpu(used)}."
         ),
         (
-            f"For at most {percent(headroom.tau)} throttling it should have {level:.2f} times"
-            f" that: {cpu(base)} {TIMES} {level:.2f} = {cpu(base * level)}."
+            f"For at most {percent(headroom.tau)} throttling it should have a headroom of "
+            f"{level - 1:.2f} {TIMES} its use above that: {cpu(base)} + {level - 1:.2f} {TIMES} "
+            f"{cpu(used)} = {cpu(base + (level - 1) * used)}."
         ),
     ]
+    if headroom.recent_need_millicores:
+        sentences.append(
+            f"Its largest need of late was {cpu(headroom.recent_need_millicores)}; CPU is not "
+            "given back sooner."
+        )
     if headroom.burst_millicores:
         sentences.append(f"Its remembered bursts ask for {cpu(headroom.burst_millicores)}.")
     if headroom.emergency_millicores:

@@ -5,6 +5,7 @@ and container: a large cluster's would fill the scraper.
 """
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from mbcas_core.errors import UnknownNodeError, UnknownPodError
 from mbcas_core.views import DecisionView, MarketView
+from mbcas_server.clock import Clock
 from mbcas_server.core import Core
 
 CONTAINER_LABELS = ("node", "namespace", "pod", "container")
@@ -71,10 +73,11 @@ class _Families:
             "mbcas_hysteresis_skips", "Moves held back by band, dwell or spacing"
         )
     )
-    fastloop_seconds: CounterMetricFamily = field(
-        default_factory=lambda: CounterMetricFamily(
+    fastloop_seconds: GaugeMetricFamily = field(
+        default_factory=lambda: GaugeMetricFamily(
             "mbcas_fastloop_active_duration_seconds",
-            "Time that containers were held up by the fast loop, summed over containers",
+            "How long the fast loop has held the container up, as far as scrapes saw it",
+            labels=CONTAINER_LABELS,
         )
     )
     core_events: CounterMetricFamily = field(
@@ -90,37 +93,45 @@ class _Families:
 class MarketMetrics:
     """Reads the views; `gather` must run where the driver runs."""
 
-    def __init__(self, core: Core, *, containers_max: int) -> None:
+    def __init__(self, core: Core, clock: Clock, *, containers_max: int) -> None:
         self._core = core
+        self._clock = clock
+        self._held_since_seconds: dict[tuple[str, ...], float] = {}
         self._containers_max = containers_max
 
     async def gather(self) -> list[Metric]:
         """Returns the families with their samples."""
         families = _Families()
-        classes: Counter[str] = Counter()
-        rows_left = self._containers_max
+        rows: list[DecisionView] = []
         for index, node in enumerate(self._core.node_names()):
             if index % NODES_PER_TURN == NODES_PER_TURN - 1:
                 await asyncio.sleep(0)
+            rows_left = self._containers_max - len(rows)
             try:
                 view = self._core.market_view(node, include_containers=rows_left > 0)
             except UnknownNodeError:
                 continue  # It went while others had their turn.
             _add_prices(families, view)
-            for decision in self._decisions(view):
-                if rows_left == 0:
-                    break
-                rows_left -= 1
-                classes[decision.headroom.workload_class] += 1
-                _add_container(families, decision)
-        for name, count in sorted(classes.items()):
-            families.classification.add_metric((name,), count)
+            rows += itertools.islice(self._decisions(view), rows_left)
+        self._add_containers(families, rows)
         counters = dict(self._core.counters)
         families.hysteresis_skips.add_metric((), counters.get("hysteresis_skips", 0))
-        families.fastloop_seconds.add_metric((), counters.get("fastloop_active_msec", 0) / 1000)
         for name, count in sorted(counters.items()):
             families.core_events.add_metric((name,), count)
         return families.all()
+
+    def _add_containers(self, families: _Families, rows: list[DecisionView]) -> None:
+        now_seconds = self._clock.now_seconds()
+        held: dict[tuple[str, ...], float] = {}
+        for decision in rows:
+            labels = _add_container(families, decision)
+            if decision.container.emergency:
+                held[labels] = self._held_since_seconds.get(labels, now_seconds)
+                families.fastloop_seconds.add_metric(labels, now_seconds - held[labels])
+        self._held_since_seconds = held
+        classes = Counter(decision.headroom.workload_class for decision in rows)
+        for name, count in sorted(classes.items()):
+            families.classification.add_metric((name,), count)
 
     def _decisions(self, view: MarketView) -> Iterable[DecisionView]:
         pods = dict.fromkeys((row.namespace, row.pod) for row in view.containers)
@@ -139,10 +150,11 @@ def _add_prices(families: _Families, view: MarketView) -> None:
         families.shortage.add_metric(labels, market.price.shortage)
 
 
-def _add_container(families: _Families, decision: DecisionView) -> None:
+def _add_container(families: _Families, decision: DecisionView) -> tuple[str, ...]:
     row = decision.container
     labels = (decision.node, row.namespace, row.pod, row.container)
     families.weight.add_metric(labels, row.weight)
     families.predicted.add_metric(labels, decision.headroom.base_millicores)
     if row.lag_seconds is not None:
         families.lag.add_metric(labels, row.lag_seconds)
+    return labels

@@ -11,7 +11,7 @@ from prometheus_client import (
 )
 
 # A second series for each counter, with the time of its first count, is of no use here.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call] # The library has no types for it.
 
 TICK_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 WAIT_BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)

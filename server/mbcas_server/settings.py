@@ -25,6 +25,7 @@ from mbcas_core.errors import InvalidInputError
 from mbcas_server.core_settings import CoreSettings
 
 PROGRAM = "mbcas-server"
+PORT_MAX = 65_535
 Seconds = float
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -121,6 +122,20 @@ class Settings(CoreSettings):
         return (init_settings,)
 
     @model_validator(mode="after")
+    def _check_addresses(self) -> Self:
+        if not (self.listen_address.startswith("unix:/") or _has_port(self.listen_address)):
+            raise _refusal(
+                "listen_address",
+                f"is {self.listen_address!r}, must be HOST:PORT, [IPv6]:PORT or unix:/PATH",
+            )
+        if self.http_address and not _has_port(self.http_address):
+            raise _refusal(
+                "http_address",
+                f"is {self.http_address!r}, must be HOST:PORT, [IPv6]:PORT or empty",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_tls(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
             missing = "tls_key" if self.tls_key is None else "tls_cert"
@@ -171,6 +186,15 @@ def is_local(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _has_port(address: str) -> bool:
+    # gRPC would take a port modulo 65,536.
+    host, _, port = address.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not host or (":" in host and not bracketed):
+        return False
+    return port.isascii() and port.isdecimal() and int(port) <= PORT_MAX
 
 
 def load_settings(arguments: list[str]) -> Settings:

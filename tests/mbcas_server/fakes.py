@@ -214,6 +214,8 @@ def decision_view(container: ContainerView, *, node: str = "node-a") -> Decision
             ceiling_need_millicores=480,
             reservation_need_millicores=400,
             price_response="off",
+            usage_millicores=390.0,
+            recent_need_millicores=470.0,
         ),
         reservation=good,
         ceiling_headroom=good,

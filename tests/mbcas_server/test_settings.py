@@ -1,0 +1,160 @@
+"""Where settings come from, and what is said about bad ones."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mbcas_core.events import Mode, Policy, PriorityClass
+from mbcas_core.parameters import Parameters
+from mbcas_server.settings import Settings, SettingsInvalidError, is_local, load_settings
+
+
+def refusal(*arguments: str) -> str:
+    with pytest.raises(SettingsInvalidError) as caught:
+        load_settings(list(arguments))
+    return str(caught.value)
+
+
+def test_defaults_are_the_core_s() -> None:
+    assert load_settings([]).parameters() == Parameters()
+
+
+def test_every_parameter_of_the_core_is_a_setting() -> None:
+    own_shape = {"tau", "priority_factor"}
+    assert set(Parameters.__dataclass_fields__) - own_shape <= set(Settings.model_fields)
+    for key in PriorityClass:
+        assert {f"{name}_{key.name.lower()}" for name in own_shape} <= set(Settings.model_fields)
+
+
+def test_every_setting_is_documented() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_a_flag_beats_the_environment_that_beats_the_file_that_beats_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mbcas.yaml"
+    path.write_text("band_ratio: 0.2\nreserve_ratio: 0.2\nceiling_overcommit: 2\n")
+    monkeypatch.setenv("MBCAS_BAND_RATIO", "0.3")
+    monkeypatch.setenv("MBCAS_RESERVE_RATIO", "0.3")
+
+    settings = load_settings(["--config", str(path), "--band-ratio", "0.4"])
+
+    found = (settings.band_ratio, settings.reserve_ratio, settings.ceiling_overcommit)
+    assert found == (0.4, 0.3, 2.0)
+    assert settings.tick_period_seconds == 1.0
+
+
+def test_names_become_the_core_s_enums() -> None:
+    parameters = load_settings(["--mode", "auto", "--policy", "hard-quota"]).parameters()
+
+    assert (parameters.mode, parameters.policy) == (Mode.AUTO, Policy.HARD_QUOTA)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--round-period-seconds", "9999"], ["round_period_seconds", "1 to 600"]),
+        (["--round-period-seconds", "nan"], ["round_period_seconds", "finite"]),
+        (["--tau-low", "0.9"], ["tau.low", "0.5"]),
+        (["--listen-address", "0.0.0.0:7443"], ["listen_address", "insecure", "tls_cert"]),
+        (["--listen-address", "127.0.0.1:99999"], ["listen_address", "HOST:PORT"]),
+        (["--listen-address", ":7443"], ["listen_address", "HOST:PORT"]),
+        (["--listen-address", "::1:7443"], ["listen_address", "[IPv6]:PORT"]),
+        (["--listen-address", "unix:relative"], ["listen_address", "unix:/PATH"]),
+        (["--http-address", "nonsense"], ["http_address", "HOST:PORT"]),
+        (["--tls-cert", "a.pem"], ["tls_key", "missing"]),
+        (["--tls-client-ca", "a.pem"], ["tls_client_ca", "tls_cert"]),
+        (["--mode", "aggressive"], ["mode", "recommend"]),
+        (["--max-nodes", "many"], ["max_nodes", "'many'", "integer"]),
+        (["--busy-interval-seconds", "0.5"], ["busy_interval_seconds"]),
+        (["--config", "nowhere.yaml"], ["config", "nowhere.yaml"]),
+    ],
+)
+def test_a_bad_value_is_refused_by_name_with_what_is_allowed(
+    arguments: list[str], words: list[str]
+) -> None:
+    message = refusal(*arguments)
+
+    assert all(word in message for word in words)
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        ("- 1\n", "mapping"),
+        ("a: [\n", "not YAML"),
+        ("round_perod_seconds: 5\n", "did you mean round_period_seconds"),
+        ("config: other.yaml\n", "must not name another file"),
+        ("\x00", "not YAML"),
+    ],
+)
+def test_a_bad_file_is_refused_with_a_hint(tmp_path: Path, content: str, word: str) -> None:
+    path = tmp_path / "mbcas.yaml"
+    path.write_text(content)
+
+    assert word in refusal("--config", str(path))
+
+
+def test_all_bad_fields_are_named_at_once() -> None:
+    message = refusal("--round-period-seconds", "0", "--band-ratio", "7")
+
+    assert "round_period_seconds" in message
+    assert "band_ratio" in message
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("127.0.0.1:1", True),
+        ("localhost:1", True),
+        ("[::1]:1", True),
+        ("unix:/run/mbcas.sock", True),
+        ("0.0.0.0:1", False),
+        ("[::]:1", False),
+        ("example.org:1", False),
+        ("127.0.0.1.example.org:1", False),
+        (":7443", False),
+    ],
+)
+def test_only_loopback_and_unix_sockets_are_local(address: str, *, local: bool) -> None:
+    assert is_local(address) is local
+
+
+def test_what_is_printed_names_files_and_not_their_contents(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("s3cret")
+
+    text = load_settings(["--token-file", str(path)]).describe()
+
+    assert str(path) in text
+    assert "s3cret" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (["--band-ratio", "7"], 2, "band_ratio"),
+        (["--no-such-flag"], 2, "--no-such-flag"),
+        (["--token-file", "nowhere"], 1, "token_file"),
+        (["--http-address", "192.0.2.1:80"], 1, "http_address"),
+    ],
+)
+def test_the_command_exits_with_one_sentence_and_no_traceback(
+    arguments: list[str], code: int, word: str
+) -> None:
+    ports = ["--listen-address", "127.0.0.1:0", "--http-address", ""]
+
+    done = subprocess.run(
+        [sys.executable, "-m", "mbcas_server", *ports, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == code
+    assert word in done.stderr
+    assert "Traceback" not in done.stderr
