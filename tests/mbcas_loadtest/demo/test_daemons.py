@@ -55,13 +55,13 @@ def test_the_server_takes_the_flags_of_every_policy() -> None:
 
 
 def test_the_first_target_counts_from_when_it_has_a_reason() -> None:
-    now = 0.0
-    watch = MarketWatch("127.0.0.1:1", clock=lambda: now)
+    seconds = iter((1.0, 2.0, 3.0))
+    watch = MarketWatch("127.0.0.1:1", clock=lambda: next(seconds))
     observing = market_pb2.ContainerMarket(reason=market_pb2.REASON_OBSERVING)
     decided = market_pb2.ContainerMarket(reason=market_pb2.REASON_WITHIN_BAND)
     decided.ceiling.target_millicores = 300
 
-    for now, row in ((1.0, observing), (2.0, decided), (3.0, decided)):
+    for row in (observing, decided, decided):
         watch.take_in(market(api=row))
 
     assert watch.first_target_seconds == {"api": 2.0}
