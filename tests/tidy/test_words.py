@@ -28,11 +28,15 @@ def test_a_concept_is_called_by_its_one_word() -> None:
     words = "|".join(re.escape(word).replace(r"\ ", r"[ _]") for word in SYNONYMS)
     pattern = re.compile(rf"(?<![a-z])({words})s?(?![a-z])", re.IGNORECASE)
 
-    assert not repository.lines_matching(pattern, _texts())
+    found = repository.lines_matching(pattern, _texts())
+
+    assert not found, "\n".join(found)
 
 
 def test_nothing_is_left_for_later() -> None:
-    assert not repository.lines_matching(UNFINISHED, _texts())
+    found = repository.lines_matching(UNFINISHED, _texts())
+
+    assert not found, "\n".join(found)
 
 
 def test_no_file_names_a_folder_of_some_machine() -> None:
@@ -40,13 +44,17 @@ def test_no_file_names_a_folder_of_some_machine() -> None:
     if len(Path.home().parts) > 1:
         places.append(re.escape(f"{Path.home()}/"))
 
-    assert not repository.lines_matching(re.compile("|".join(places)), _texts())
+    found = repository.lines_matching(re.compile("|".join(places)), _texts())
+
+    assert not found, "\n".join(found)
 
 
 def test_no_file_names_a_package_registry() -> None:
     hosts = re.compile("|".join(re.escape(host) for host in HOSTS))
 
-    assert not repository.lines_matching(hosts, _texts())
+    found = repository.lines_matching(hosts, _texts())
+
+    assert not found, "\n".join(found)
 
 
 def _texts() -> tuple[Path, ...]:
