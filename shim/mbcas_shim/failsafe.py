@@ -53,16 +53,11 @@ class Failsafe:
 
     async def _wait_for_silence(self) -> None:
         """Returns once silence has lasted, and the random wait after it was silent too."""
-        while True:
-            heard_seconds = self._heard_seconds
-            spread = min(self.spread_seconds, self.spread_max_seconds) * self._uniform()
-            while self._silent_seconds() < self.after_seconds:
+        while not self._is_silent():
+            while not self._is_silent():
                 # The settings may shorten it meanwhile: look again at least every second.
-                remaining = self.after_seconds - self._silent_seconds()
-                await self._sleep(min(remaining, 1.0))
-            await self._sleep(spread)
-            if self._heard_seconds == heard_seconds or self._is_silent():
-                return
+                await self._sleep(min(self.after_seconds - self._silent_seconds(), 1.0))
+            await self._sleep(min(self.spread_seconds, self.spread_max_seconds) * self._uniform())
 
     async def _hold(self) -> None:
         self.is_active = True

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -11,10 +13,15 @@ from mbcas_shim.clock import Clock
 from mbcas_shim.counters import Counters
 from mbcas_shim.enforce import Enforcer
 from mbcas_shim.orders import Order, OrderError, parse_order, result
-from mbcas_shim.outbox import Outbox
 
 MAX_QUEUED = 10_000  # As many as one directive may carry.
 _LANES = (pb.LANE_EMERGENCY, pb.LANE_NORMAL, pb.LANE_RELEASE)
+
+
+class ResultSink(Protocol):
+    """Where answers go."""
+
+    def add_results(self, results: Iterable[pb.OrderResult]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +34,7 @@ class OrderQueue:
     """Takes orders in and has them carried out one pod after another."""
 
     def __init__(
-        self, *, clock: Clock, enforcer: Enforcer, outbox: Outbox, counters: Counters
+        self, *, clock: Clock, enforcer: Enforcer, outbox: ResultSink, counters: Counters
     ) -> None:
         self.pod_orders_per_second = 0.0
         """The most orders of one pod; 0 for no bound. The settings directive replaces it."""
