@@ -18,7 +18,7 @@ import numpy as np
 from mbcas_loadtest.clock import monotonic_seconds
 from mbcas_loadtest.demo import cgroups
 from mbcas_loadtest.demo.control import Control
-from mbcas_loadtest.demo.daemons import Interrupted, write_containers
+from mbcas_loadtest.demo.daemons import Interrupted
 from mbcas_loadtest.demo.host import (
     cpu_count,
     node_millicores,
@@ -83,16 +83,15 @@ def _run_node(
     size = node_millicores(cpu_count())
     node = cgroups.Node(hierarchy, cgroups.own_name())
     machine = CgroupMachine(containers, node=node, node_millicores=size, burst=False, folder=folder)
-    containers_path = folder / "containers.yaml"
-    write_containers(containers_path, containers, node_name=node.name, node_millicores=size)
     with ExitStack() as cleanup:
         cleanup.callback(machine.close)
         machine.open()
-        control = Control(machine, containers_path=containers_path, folder=folder)
+        control = Control(machine, node_millicores=size, folder=folder)
         cleanup.callback(control.stop)
         control.start_server(server_flags(policy=POLICY, burst=False), stop)
+        control.start_shim(stop)
         start_seconds = machine.start()
-        control.start_shim(start_seconds)
+        control.show_containers(containers)
         observer = Observer(
             [container.name for container in containers],
             read=machine.read,

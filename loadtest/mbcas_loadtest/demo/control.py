@@ -6,30 +6,35 @@ from threading import Event
 
 from mbcas_loadtest.clock import monotonic_seconds
 from mbcas_loadtest.demo.daemons import (
+    POLL_SECONDS,
     Addresses,
     Daemon,
+    Interrupted,
     Usage,
     count_metric,
     read_page,
     start_server,
     start_shim,
+    write_containers,
 )
-from mbcas_loadtest.demo.machine import DemoError, Machine
+from mbcas_loadtest.demo.machine import Container, DemoError, Machine
 from mbcas_loadtest.demo.market_watch import MarketWatch
 from mbcas_loadtest.demo.record import DaemonCost
 
+KNOWN_WITHIN_SECONDS = 30.0
 RESIZES, APPLIED = "mbcas_resizes_total", "applied"
 VIOLATIONS = "mbcas_invariant_violations_total"
 
 
 class Control:
-    """Server and shim of one phase. `start_server`, `start_shim`, reads, `stop`."""
+    """Server and shim of one phase: start both, show the containers, read, stop."""
 
-    def __init__(self, machine: Machine, *, containers_path: Path, folder: Path) -> None:
+    def __init__(self, machine: Machine, *, node_millicores: int, folder: Path) -> None:
         self._market: MarketWatch | None = None
         self._addresses: Addresses | None = None
         self._machine = machine
-        self._containers_path = containers_path
+        self._node_millicores = node_millicores
+        self._containers_path = folder / "containers.yaml"
         self._folder = folder
         self._server: Daemon | None = None
         self._shim: Daemon | None = None
@@ -55,12 +60,29 @@ class Control:
         self._server, self._addresses = start_server(flags, self._folder, stop)
         self._market = MarketWatch(self._addresses.grpc)
 
-    def start_shim(self, appeared_seconds: float) -> None:
-        """Starts the shim of the containers, which appeared at the given moment."""
-        self._appeared_seconds = appeared_seconds
+    def start_shim(self, stop: Event) -> None:
+        """Starts the shim of a node without containers, and waits until the server knows it.
+
+        Raises:
+            DemoError: It ended, or the server does not hear of it in time.
+            Interrupted: `stop` was set.
+        """
+        self._write_containers([])
         arguments = self._machine.shim_arguments
         self._shim = start_shim(self.addresses, self._containers_path, arguments, self._folder)
         self.market.start()
+        deadline = monotonic_seconds() + KNOWN_WITHIN_SECONDS
+        while self.market.latest is None:
+            self.check()
+            if stop.wait(POLL_SECONDS):
+                raise Interrupted
+            if monotonic_seconds() > deadline:
+                raise DemoError(f"the server does not hear of the shim:\n{self._shim.log()}")
+
+    def show_containers(self, containers: Sequence[Container]) -> None:
+        """Lets the containers appear to the shim: from now on MBCAS can know them."""
+        self._write_containers(containers)
+        self._appeared_seconds = monotonic_seconds()
 
     def start_counting(self) -> None:
         """Ends the warm-up."""
@@ -110,6 +132,14 @@ class Control:
         for daemon in (self._shim, self._server):
             if daemon is not None:
                 daemon.stop()
+
+    def _write_containers(self, containers: Sequence[Container]) -> None:
+        write_containers(
+            self._containers_path,
+            containers,
+            node_name=self._machine.node_name,
+            node_millicores=self._node_millicores,
+        )
 
     def _daemons(self) -> list[Daemon]:
         return [daemon for daemon in (self._server, self._shim) if daemon is not None]

@@ -154,7 +154,7 @@ def count_metric(page: str, name: str, **labels: str) -> int:
 def write_containers(
     path: Path, containers: Sequence[Container], *, node_name: str, node_millicores: int
 ) -> None:
-    """Writes the file by which the shim knows its node and containers."""
+    """Writes the file by which the shim knows its node and containers, in one step."""
     content = {
         "node": {"allocatable": f"{node_millicores}m", "unmanaged": "0m"},
         "containers": [
@@ -168,7 +168,9 @@ def write_containers(
             for container in containers
         ],
     }
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    draft = path.with_suffix(".draft")
+    draft.write_text(yaml.safe_dump(content, sort_keys=False))
+    draft.replace(path)
 
 
 def _start_server(

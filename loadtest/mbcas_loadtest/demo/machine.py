@@ -63,6 +63,9 @@ class Machine(Protocol):
     def done_seconds(self, name: str) -> FloatArray:
         """Returns when its requests were done, since the start, in the order of arrival."""
 
+    def known_seconds(self) -> float:
+        """Returns up to when, since the start, `done_seconds` knows everything."""
+
     def check(self) -> None:
         """Raises DemoError where a workload has ended by itself."""
 
@@ -93,6 +96,7 @@ class CgroupMachine:
         self._node_millicores = node_millicores
         self._burst = burst
         self._folder = folder
+        self._start_seconds = 0.0
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._readers: dict[str, Reader] = {}
         self._done = {container.name: array("d") for container in containers}
@@ -109,12 +113,12 @@ class CgroupMachine:
         for name, process in self._processes.items():
             self._await_ready(name, process)
             self._node.attach(name, process.pid)
-        start_seconds = monotonic_seconds() + START_LEAD_SECONDS
+        self._start_seconds = monotonic_seconds() + START_LEAD_SECONDS
         for process in self._processes.values():
             assert process.stdin is not None, "opened as a pipe"
-            process.stdin.write(f"{start_seconds!r}\n".encode())
+            process.stdin.write(f"{self._start_seconds!r}\n".encode())
             process.stdin.flush()
-        return start_seconds
+        return self._start_seconds
 
     def read(self, name: str) -> Counters:
         return self._readers[name].read()
@@ -128,6 +132,9 @@ class CgroupMachine:
                 rest = file.read()
             done.frombytes(rest[: len(rest) // done.itemsize * done.itemsize])
         return np.array(done, dtype=np.float64)
+
+    def known_seconds(self) -> float:
+        return monotonic_seconds() - self._start_seconds
 
     def check(self) -> None:
         for name, process in self._processes.items():

@@ -17,6 +17,8 @@ from mbcas_loadtest.demo.record import ContainerSeries, Phase, PhaseName, Series
 from mbcas_loadtest.demo.results import container_result, delay_percentile_ms, delays_seconds
 from mbcas_loadtest.demo.snapshot import Snapshot, SnapshotNode, SnapshotRow, View
 
+KNOWN_POLL_SECONDS = 0.02
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhasePlan:
@@ -65,7 +67,7 @@ class PhaseRun:
         with ExitStack() as cleanup:
             self._start_seconds = self.machine.start()
             if self.control is not None:
-                self.control.start_shim(self._start_seconds)
+                self.control.show_containers(self.containers)
             cleanup.callback(observer.stop)
             observer.start()
             self._watch(observer)
@@ -89,6 +91,12 @@ class PhaseRun:
         wait_seconds = self._start_seconds + second - monotonic_seconds()
         if self.stop.wait(max(0.0, wait_seconds)):
             raise Interrupted
+
+    def _await_known(self, second: float) -> None:
+        while self.machine.known_seconds() < second:
+            self.machine.check()
+            if self.stop.wait(KNOWN_POLL_SECONDS):
+                raise Interrupted
 
     def _check(self, observer: Observer) -> None:
         if self.control is not None:
@@ -170,7 +178,7 @@ class PhaseRun:
     def _delay_p99_ms(self, container: Container) -> float | None:
         if container.arrivals is None:
             return None
-        now_seconds = monotonic_seconds() - self._start_seconds
+        now_seconds = self.machine.known_seconds()
         from_seconds = self.plan.warmup_seconds if now_seconds > self.plan.warmup_seconds else 0.0
         delays = delays_seconds(
             container.arrivals,
@@ -201,6 +209,7 @@ class PhaseRun:
 
     def _summary(self) -> Phase:
         now_seconds = self.plan.duration_seconds
+        self._await_known(now_seconds)
         results = [
             container_result(
                 container,

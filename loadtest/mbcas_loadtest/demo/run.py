@@ -9,7 +9,6 @@ import numpy as np
 
 from mbcas_loadtest.demo import cgroups
 from mbcas_loadtest.demo.control import Control
-from mbcas_loadtest.demo.daemons import write_containers
 from mbcas_loadtest.demo.host import cpu_count, node_millicores, prepare_cgroups, run_folder
 from mbcas_loadtest.demo.machine import MODEL, CgroupMachine, Container, Machine
 from mbcas_loadtest.demo.phases import PhasePlan, PhaseRun
@@ -155,17 +154,11 @@ class _Demo:
         )
 
     def _control(self, machine: Machine, cleanup: ExitStack) -> Control:
-        containers_path = self._folder / "containers.yaml"
-        write_containers(
-            containers_path,
-            self._containers,
-            node_name=machine.node_name,
-            node_millicores=self._node_millicores,
-        )
-        control = Control(machine, containers_path=containers_path, folder=self._folder)
+        control = Control(machine, node_millicores=self._node_millicores, folder=self._folder)
         cleanup.callback(control.stop)
         flags = server_flags(policy=self._options.policy, burst=self._options.burst)
         control.start_server(flags, self._stop)
+        control.start_shim(self._stop)
         return control
 
     def _plan(self, number: int, name: PhaseName, machine: Machine) -> PhasePlan:

@@ -41,6 +41,7 @@ class ModelMachine:
         self._queues = [FifoQueue(c.arrivals) if c.arrivals else None for c in containers]
         self._done: dict[str, list[FloatArray]] = {name: [] for name in self._names}
         self._state = idle_state((len(containers),))
+        self._period = 0
         self._stop = threading.Event()
         self._failure: Exception | None = None
         self._thread: threading.Thread | None = None
@@ -70,6 +71,9 @@ class ModelMachine:
         done: FloatArray = np.concatenate([np.empty(0), *self._done[name]])
         return done
 
+    def known_seconds(self) -> float:
+        return self._period * CPU_PERIOD_SECONDS
+
     def check(self) -> None:
         if self._failure is not None:
             raise DemoError(f"the model stopped: {self._failure}") from self._failure
@@ -92,14 +96,13 @@ class ModelMachine:
 
     def _run(self, start_seconds: float) -> None:
         """Runs each period when it is over, at once after the others where the thread was late."""
-        period = 0
         try:
             while not self._stop.is_set():
-                due_seconds = start_seconds + (period + 1) * CPU_PERIOD_SECONDS
+                due_seconds = start_seconds + (self._period + 1) * CPU_PERIOD_SECONDS
                 if self._stop.wait(max(0.0, due_seconds - monotonic_seconds())):
                     return
-                self._run_period(period * CPU_PERIOD_SECONDS)
-                period += 1
+                self._run_period(self._period * CPU_PERIOD_SECONDS)
+                self._period += 1
         except (OSError, ValueError) as error:
             self._failure = error  # `check` raises it in the main thread.
 
