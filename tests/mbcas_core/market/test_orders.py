@@ -197,3 +197,15 @@ def test_an_overbilled_node_raises_nothing() -> None:
 
     assert grants.reservation_millicores.tolist() == [0, 0]
     assert grants.reservation_slack_millicores.tolist() == [0]
+
+
+def test_a_ceiling_that_a_reservation_needs_comes_before_relief() -> None:
+    rows = rows_of(
+        reservation=([200, 100], [300, 100], [300, 100]),
+        ceiling=([200, 150], [0, 0], [300, 1000]),
+    )
+
+    grants = Books(rows, np.array([1000]), np.array([450])).clear()
+
+    assert grants.reservation_millicores.tolist() == [100, 0]
+    assert grants.ceiling_millicores.tolist() == [100, 0]
