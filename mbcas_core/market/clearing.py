@@ -21,9 +21,10 @@ of 10^6 loses nothing.
 
 **Integers.** Floors and needs stay in whole millicores; what comes on top is counted in units of
 the quantum q. The share w_i L / q is fixed to 24 binary places, which makes every comparison that
-follows one of integers, and bidders that tie in exact arithmetic tie here. Its whole part is
-handed out; a bidder that L fills gets s_i whole. The remainder goes out by largest fraction, rows
-in their order where these are equal, q each or what is left up to r_i.
+follows one of integers, and bidders that tie in exact arithmetic tie here. (Shares above 10^8
+quanta outgrow a float's 53 bits: there a unit may go to another bidder. The sum is exact always.)
+Its whole part is handed out; a bidder that L fills gets s_i whole. The remainder goes out by
+largest fraction, rows in their order where these are equal, q each or what is left up to r_i.
 
 **Cost.** O(n) per Newton step over the rows of markets that still move, and one sort of the
 rationed rows by (market, fraction).
