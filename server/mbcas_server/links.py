@@ -92,7 +92,7 @@ class Links:
             RefusedError: A newer instance was there, or there is no room.
         """
         if self._closed is not None:
-            raise self._closed
+            raise self._closed.again()
         node = self._nodes.get(link.node)
         if node is None:
             node = self._make_room(link.node)

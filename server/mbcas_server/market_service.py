@@ -132,7 +132,7 @@ class MarketService:
             first = False
             await watcher.woken.wait()
             if watcher.ending is not None:
-                raise watcher.ending
+                raise watcher.ending.again()
 
     async def _send(self, response: pb.WatchMarketsResponse, context: Context) -> None:
         stall_seconds = self.settings.write_stall_seconds

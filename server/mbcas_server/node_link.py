@@ -227,7 +227,7 @@ def _check_same(report: ParsedReport, link: Link) -> None:
 async def _wait_ended(link: Link) -> None:
     await link.ended.wait()
     assert link.ending is not None, "an end has a reason"
-    raise link.ending
+    raise link.ending.again()
 
 
 def _leaves(group: BaseExceptionGroup[RefusedError]) -> Iterator[RefusedError]:

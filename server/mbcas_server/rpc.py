@@ -20,7 +20,7 @@ from mbcas_core.errors import FieldError, InvalidInputError, MbcasError
 from mbcas_server.market_service import MarketService
 from mbcas_server.node_link import NodeLinks
 from mbcas_server.settings import Settings
-from mbcas_server.status import Context, RefusedError, abort, refuse
+from mbcas_server.status import Context, NotReadError, RefusedError, abort, refuse
 
 MARKET = market_pb2.DESCRIPTOR.services_by_name["Market"].full_name
 NODE_LINK = node_link_pb2.DESCRIPTOR.services_by_name["NodeLink"].full_name
@@ -87,18 +87,26 @@ class _Guard:
     def __call__(self, name: str, behaviour: Behaviour) -> Behaviour:
         async def guarded(request: object, context: Context) -> bytes | None:
             try:
-                self._check_token(context)
-                return await behaviour(request, context)
-            except (MbcasError, RefusedError) as error:
-                await refuse(context, error)
-            except (grpc.aio.AbortError, grpc.RpcError):
-                raise
-            except Exception:
-                logger.exception("call failed rpc=%s", name)
-                message = "internal error; the server's log has more"
-                await abort(context, grpc.StatusCode.INTERNAL, message)
+                return await self._answer(name, behaviour, request, context)
+            except NotReadError:
+                return None
 
         return guarded
+
+    async def _answer(
+        self, name: str, behaviour: Behaviour, request: object, context: Context
+    ) -> bytes | None:
+        try:
+            self._check_token(context)
+            return await behaviour(request, context)
+        except (MbcasError, RefusedError) as error:
+            await refuse(context, error)
+        except (grpc.aio.AbortError, grpc.RpcError):
+            raise
+        except Exception:
+            logger.exception("call failed rpc=%s", name)
+            message = "internal error; the server's log has more"
+            await abort(context, grpc.StatusCode.INTERNAL, message)
 
     def _check_token(self, context: Context) -> None:
         if self._expected is None:

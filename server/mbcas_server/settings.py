@@ -88,15 +88,16 @@ class Settings(CoreSettings):
 
     message_max_bytes: int = Field(default=4 << 20, ge=1 << 16, le=64 << 20)
     """A larger message from outside ends its call with RESOURCE_EXHAUSTED."""
-    first_report_seconds: Seconds = Field(default=10.0, ge=0.1, le=600)
-    """A shim that has not reported this long after it connected is turned away."""
+    first_report_seconds: Seconds = Field(default=60.0, ge=0.1, le=600)
+    """A shim that has not reported this long after it connected is turned away. After a restart
+    all shims come at once, and a large cluster's inventories take their time."""
     reports_per_second_max: float = Field(default=10.0, ge=1, le=1000)
     """A shim that reports more often than this is read no faster."""
     inbox_samples_max: int = Field(default=4, ge=1, le=100)
     """Reports' worth of samples a node's inbox keeps between ticks; the oldest go first."""
     outbox_orders_max: int = Field(default=2_000, ge=1, le=100_000)
     """Orders that wait for one slow shim; more are dropped and counted."""
-    write_stall_seconds: Seconds = Field(default=10.0, ge=0.1, le=600)
+    write_stall_seconds: Seconds = Field(default=30.0, ge=0.1, le=600)
     """A shim or watcher that takes nothing in for this long loses its stream."""
     watchers_max: int = Field(default=100, ge=0, le=10_000)
     """Streams of WatchMarkets at one time."""

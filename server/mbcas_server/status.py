@@ -47,6 +47,14 @@ class RefusedError(Exception):
         self.code = code
         self.reason = reason
 
+    def again(self) -> "RefusedError":
+        """Returns one like it: an error that many calls raised would keep all their traces."""
+        return RefusedError(self.code, str(self), reason=self.reason)
+
+
+class NotReadError(Exception):
+    """The status was given, but the caller does not read it; there is nothing left to do."""
+
 
 async def refuse(context: Context, error: MbcasError | RefusedError) -> NoReturn:
     """Ends the call with the status that belongs to an error."""
@@ -74,8 +82,9 @@ async def abort(
         async with asyncio.timeout(ABORT_SECONDS):
             await context.abort(code, message, trailers)
     except TimeoutError:
-        # The caller does not read; the status waits for it in the transport.
-        raise grpc.aio.AbortError(message) from None
+        # It waits for the caller in the transport.
+        raise NotReadError(message) from None
+    raise AssertionError("abort raises")
 
 
 def _violations(error: MbcasError) -> list[AnyMessage]:

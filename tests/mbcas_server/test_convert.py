@@ -1,5 +1,7 @@
 """Reports from bytes: what is refused, what is left out, and that nothing crashes."""
 
+from typing import cast
+
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -12,6 +14,8 @@ from mbcas_core.events import COUNTERS, CpuResources, Mode, Policy, PriorityClas
 from mbcas_server.annotations import parse_annotations, parse_cpu
 from mbcas_server.convert import ParsedReport, parse_report
 from tests.mbcas_server.fakes import Given, container, report, samples
+
+UNKNOWN_OUTCOME = cast("pb.Outcome.ValueType", 99)
 
 
 def parse(message: pb.NodeReport, *, unix_seconds: float = 0.0) -> ParsedReport:
@@ -80,11 +84,11 @@ def test_a_bad_fact_about_a_container_is_refused(fields: dict[str, Given], field
 @pytest.mark.parametrize(
     ("result", "field"),
     [
-        (pb.OrderResult(order_id=0, outcome=1), "order_id"),
+        (pb.OrderResult(order_id=0, outcome=pb.OUTCOME_APPLIED), "order_id"),
         (pb.OrderResult(order_id=1), "outcome"),
-        (pb.OrderResult(order_id=1, outcome=99), "outcome"),
-        (pb.OrderResult(order_id=1, outcome=1, generation=-4), "generation"),
-        (pb.OrderResult(order_id=1, outcome=1, cause="c" * 300), "cause"),
+        (pb.OrderResult(order_id=1, outcome=UNKNOWN_OUTCOME), "outcome"),
+        (pb.OrderResult(order_id=1, outcome=pb.OUTCOME_APPLIED, generation=-4), "generation"),
+        (pb.OrderResult(order_id=1, outcome=pb.OUTCOME_APPLIED, cause="c" * 300), "cause"),
     ],
 )
 def test_a_bad_result_is_refused(result: pb.OrderResult, field: str) -> None:
@@ -164,7 +168,9 @@ def test_a_container_that_a_change_would_restart_is_skipped() -> None:
 
 def test_a_wait_that_a_shim_asks_for_is_bounded() -> None:
     results = [
-        pb.OrderResult(order_id=1, outcome=5, retry_after=Duration(seconds=seconds))
+        pb.OrderResult(
+            order_id=1, outcome=pb.OUTCOME_REFUSED, retry_after=Duration(seconds=seconds)
+        )
         for seconds in (-5, 10**9)
     ]
 
@@ -235,7 +241,7 @@ def test_cpu_is_read_as_kubernetes_writes_it(text: str, millicores: int | None) 
 valid = report(
     containers=[container(annotations={"mode": "auto"})],
     samples=samples((1, 2), seconds=2),
-    order_results=[pb.OrderResult(order_id=1, outcome=1)],
+    order_results=[pb.OrderResult(order_id=1, outcome=pb.OUTCOME_APPLIED)],
 ).SerializeToString()
 
 
