@@ -137,21 +137,13 @@ def test_a_short_run_on_the_model_writes_the_promised_report(tmp_path: Path) -> 
             assert container.keys() >= CONTAINER_KEYS
             assert container["usage_core_seconds"] > 0
             assert 0 <= container["throttled_fraction"] <= 1
-    assert report["first_allocation_seconds"] > 0
+    assert report["first_allocation_seconds"] is None or report["first_allocation_seconds"] > 0
+    # The idle container is never short of CPU, so equal arrivals make for equal use.
+    static, mbcas = (phase["containers"][3]["usage_core_seconds"] for phase in report["phases"])
+    assert static == pytest.approx(mbcas, abs=0.01)
     assert report["server"]["rss_bytes"] > 0
     assert (tmp_path / "report.html").read_text().startswith("<!")
     assert_nothing_is_left(tmp_path, process)
-
-
-def test_both_phases_get_the_same_work(tmp_path: Path) -> None:
-    with demo(tmp_path, "--model", seconds=4) as process:
-        output, _ = process.communicate(timeout=120)
-
-    assert process.returncode == 0, output
-    static, mbcas = json.loads((tmp_path / "report.json").read_text())["phases"]
-    idle = [row for row in static["containers"] if row["role"] == "idle"]
-    same = [row for row in mbcas["containers"] if row["role"] == "idle"]
-    assert idle[0]["usage_core_seconds"] == pytest.approx(same[0]["usage_core_seconds"], abs=0.01)
 
 
 @pytest.mark.parametrize(
