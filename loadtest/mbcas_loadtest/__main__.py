@@ -1,6 +1,5 @@
 """`mbcas-loadtest`: the demo and the benchmarks."""
 
-import importlib
 import json
 from enum import StrEnum
 from pathlib import Path
@@ -14,9 +13,10 @@ from mbcas_loadtest.demo.machine import DemoError
 EXIT_INTERRUPTED = 130  # As a shell reports a program that Ctrl-C ended.
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
-bench = typer.Typer(no_args_is_help=True, help="Measures a part of MBCAS on this machine.")
+bench = typer.Typer(invoke_without_command=True)
 app.add_typer(bench, name="bench")
 
+Figures = dict[str, Any]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")]
 
 
@@ -95,31 +95,51 @@ def demo(  # noqa: PLR0913, PLR0917 - each is a flag.
     typer.echo(f"Report: {html_path}  figures: {json_path}")
 
 
+@bench.callback()
+def bench_all(context: typer.Context) -> None:
+    """Measures a part of MBCAS on this machine; without a name, all but reaction times."""
+    if context.invoked_subcommand is None:
+        _report({"clearing": _clearing(), "server": _server(), "shim": _shim()}, None)
+
+
 @bench.command()
-def clearing(json_file: JsonFile = None) -> None:
+def clearing(json_file: Figures = dict[str, Any]
+JsonFile = None) -> None:
     """Clears the markets of 5,000 nodes with 150,000 containers."""
-    _run_bench("clearing", json_file)
+    _report(_clearing(), json_file)
 
 
 @bench.command()
-def server(json_file: JsonFile = None) -> None:
+def server(json_file: Figures = dict[str, Any]
+JsonFile = None) -> None:
     """Measures a report, a tick, a round and memory for 5,000 nodes of 30 containers."""
-    _run_bench("server", json_file)
+    _report(_server(), json_file)
 
 
 @bench.command()
-def shim(json_file: JsonFile = None) -> None:
+def shim(json_file: Figures = dict[str, Any]
+JsonFile = None) -> None:
     """Measures a shim of 220 containers, busy and calm."""
-    _run_bench("shim", json_file)
+    _report(_shim(), json_file)
 
 
 @bench.command()
 def reaction(
-    json_file: JsonFile = None,
-    surges: Annotated[int, typer.Option(min=1, help="How many.")] = 30,
+    json_file: Figures = dict[str, Any]
+JsonFile = None,
+    surges: Annotated[int, typer.Option(min=1, help="How many, at least.")] = 30,
 ) -> None:
     """Measures the time from throttling to a higher quota in the kernel, on real CPU."""
-    _run_bench("reaction", json_file, surges=surges)
+    from mbcas_loadtest.bench.reaction import bench_reaction  # noqa: PLC0415
+
+    try:
+        figures = bench_reaction(surges)
+    except Interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except DemoError as error:
+        typer.echo(f"bench reaction: {error}", err=True)
+        raise typer.Exit(1) from None
+    _report(figures, json_file)
 
 
 def main() -> None:
@@ -127,15 +147,25 @@ def main() -> None:
     app()
 
 
-def _run_bench(name: str, json_file: Path | None, **arguments: int) -> None:
-    module = importlib.import_module(f"mbcas_loadtest.bench.{name}")
-    try:
-        figures: dict[str, Any] = getattr(module, f"bench_{name}")(**arguments)
-    except Interrupted:
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-    except DemoError as error:
-        typer.echo(f"bench {name}: {error}", err=True)
-        raise typer.Exit(1) from None
+def _clearing() -> Figures:
+    from mbcas_loadtest.bench.clearing import bench_clearing  # noqa: PLC0415
+
+    return bench_clearing()
+
+
+def _server() -> Figures:
+    from mbcas_loadtest.bench.server import bench_core, bench_report_path  # noqa: PLC0415
+
+    return {"report_path": bench_report_path(), "core": bench_core()}
+
+
+def _shim() -> Figures:
+    from mbcas_loadtest.bench.shim import bench_shim  # noqa: PLC0415
+
+    return {"busy": bench_shim(busy=True), "calm": bench_shim(busy=False)}
+
+
+def _report(figures: Figures, json_file: Path | None) -> None:
     text = json.dumps(figures, indent=2)
     typer.echo(text)
     if json_file is not None:

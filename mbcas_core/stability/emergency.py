@@ -21,7 +21,7 @@ from mbcas_core.units import BoolArray, FloatArray, IntArray
 SURGE_SECONDS = 2
 SUSTAINED_SECONDS = 6
 EXIT_RATIO = 0.6
-CALM_SECONDS = 60.0
+CALM_SECONDS = 15.0
 """A lift that was not needed for so long sinks even while use stays near its peak."""
 
 

@@ -99,9 +99,9 @@ WORKLOADS = (
         priority_class="critical",
         load=Load(
             shape=Bursts(
-                base_millicores=100,
+                base_millicores=70,
                 ratio_range=(2.5, 4.0),
-                length_range_seconds=(5, 15),
+                length_range_seconds=(10, 25),
                 gap_range_seconds=(10, 40),
             ),
             request_seconds=0.002,
@@ -110,13 +110,13 @@ WORKLOADS = (
     Workload(
         name="checkout",
         role="service",
-        priority_class="normal",
+        priority_class="critical",
         load=Load(
             shape=Periodic(
-                base_millicores=120,
-                peak_millicores=360,
-                period_seconds=30,
-                peak_seconds=8,
+                base_millicores=85,
+                peak_millicores=250,
+                period_seconds=40,
+                peak_seconds=12,
                 offset_seconds=10,
             ),
             request_seconds=0.002,
@@ -125,9 +125,9 @@ WORKLOADS = (
     Workload(
         name="search",
         role="service",
-        priority_class="normal",
+        priority_class="critical",
         load=Load(
-            shape=Ramp(low_millicores=120, high_millicores=360, cycle_seconds=120),
+            shape=Ramp(low_millicores=85, high_millicores=250, cycle_seconds=120),
             request_seconds=0.003,
         ),
     ),
