@@ -52,6 +52,7 @@ def make_server(
     *, settings: Settings, token: str | None, market: MarketService, node_links: NodeLinks
 ) -> RpcServer:
     """Makes a server that listens nowhere yet."""
+    calls_max = settings.max_nodes + settings.watchers_max + OTHER_CALLS_MAX
     server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", settings.message_max_bytes),
@@ -62,10 +63,13 @@ def make_server(
             # Clients ping as often; half of it leaves room for a late timer.
             ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MSEC // 2),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MSEC // 2),
+            # After a restart all shims come at once; gRPC would cancel those beyond a thousand.
+            ("grpc.server.max_pending_requests", calls_max),
+            ("grpc.server.max_pending_requests_hard_limit", calls_max),
             # Two servers on one port would each get half of the shims.
             ("grpc.so_reuseport", 0),
         ],
-        maximum_concurrent_rpcs=settings.max_nodes + settings.watchers_max + OTHER_CALLS_MAX,
+        maximum_concurrent_rpcs=calls_max,
     )
     guard = _Guard(token)
     server.add_generic_rpc_handlers(
