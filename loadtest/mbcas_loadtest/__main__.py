@@ -59,11 +59,11 @@ def demo(  # noqa: PLR0913, PLR0917 - each is a flag.
 ) -> None:
     """Runs a day's work on a small node twice: as declared, then with MBCAS."""
     # Imported here: numpy, grpc and matplotlib take a second, and --help should not.
-    from mbcas_loadtest.demo.host import stop_on_signals  # noqa: PLC0415
-    from mbcas_loadtest.demo.lines import LineView  # noqa: PLC0415
-    from mbcas_loadtest.demo.report import write_html, write_json  # noqa: PLC0415
-    from mbcas_loadtest.demo.run import DemoOptions, run_demo  # noqa: PLC0415
-    from mbcas_loadtest.demo.view import LiveView  # noqa: PLC0415
+    from mbcas_loadtest.demo.host import stop_on_signals  # noqa: PLC0415 - loaded when used.
+    from mbcas_loadtest.demo.lines import LineView  # noqa: PLC0415 - loaded when used.
+    from mbcas_loadtest.demo.report import write_html, write_json  # noqa: PLC0415 - loaded when used.
+    from mbcas_loadtest.demo.run import DemoOptions, run_demo  # noqa: PLC0415 - loaded when used.
+    from mbcas_loadtest.demo.view import LiveView  # noqa: PLC0415 - loaded when used.
 
     if not 0 <= warmup < duration:
         raise typer.BadParameter(f"--warmup {warmup:g} must be from 0 to below --duration")
@@ -130,7 +130,7 @@ JsonFile = None,
     surges: Annotated[int, typer.Option(min=1, help="How many, at least.")] = 30,
 ) -> None:
     """Measures the time from throttling to a higher quota in the kernel, on real CPU."""
-    from mbcas_loadtest.bench.reaction import bench_reaction  # noqa: PLC0415
+    from mbcas_loadtest.bench.reaction import bench_reaction  # noqa: PLC0415 - loaded when used.
 
     try:
         figures = bench_reaction(surges)
@@ -148,19 +148,19 @@ def main() -> None:
 
 
 def _clearing() -> Figures:
-    from mbcas_loadtest.bench.clearing import bench_clearing  # noqa: PLC0415
+    from mbcas_loadtest.bench.clearing import bench_clearing  # noqa: PLC0415 - loaded when used.
 
     return bench_clearing()
 
 
 def _server() -> Figures:
-    from mbcas_loadtest.bench.server import bench_core, bench_report_path  # noqa: PLC0415
+    from mbcas_loadtest.bench.server import bench_core, bench_report_path  # noqa: PLC0415 - loaded when used.
 
     return {"report_path": bench_report_path(), "core": bench_core()}
 
 
 def _shim() -> Figures:
-    from mbcas_loadtest.bench.shim import bench_shim  # noqa: PLC0415
+    from mbcas_loadtest.bench.shim import bench_shim  # noqa: PLC0415 - loaded when used.
 
     return {"busy": bench_shim(busy=True), "calm": bench_shim(busy=False)}
 
