@@ -103,30 +103,26 @@ def bench_all(context: typer.Context) -> None:
 
 
 @bench.command()
-def clearing(json_file: Figures = dict[str, Any]
-JsonFile = None) -> None:
+def clearing(json_file: JsonFile = None) -> None:
     """Clears the markets of 5,000 nodes with 150,000 containers."""
     _report(_clearing(), json_file)
 
 
 @bench.command()
-def server(json_file: Figures = dict[str, Any]
-JsonFile = None) -> None:
+def server(json_file: JsonFile = None) -> None:
     """Measures a report, a tick, a round and memory for 5,000 nodes of 30 containers."""
     _report(_server(), json_file)
 
 
 @bench.command()
-def shim(json_file: Figures = dict[str, Any]
-JsonFile = None) -> None:
+def shim(json_file: JsonFile = None) -> None:
     """Measures a shim of 220 containers, busy and calm."""
     _report(_shim(), json_file)
 
 
 @bench.command()
 def reaction(
-    json_file: Figures = dict[str, Any]
-JsonFile = None,
+    json_file: JsonFile = None,
     surges: Annotated[int, typer.Option(min=1, help="How many, at least.")] = 30,
 ) -> None:
     """Measures the time from throttling to a higher quota in the kernel, on real CPU."""
