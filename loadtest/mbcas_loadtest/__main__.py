@@ -57,7 +57,7 @@ def demo(  # noqa: PLR0913, PLR0917 - each is a flag.
         bool, typer.Option("--model", help="No real CPU, the built-in model.")
     ] = False,
 ) -> None:
-    """Runs a day's work on a small node twice: as declared, then with MBCAS."""
+    """Runs the same work on a small node twice: as declared, then with MBCAS."""
     # Imported here: numpy, grpc and matplotlib take a second, and --help should not.
     from mbcas_loadtest.demo.host import stop_on_signals  # noqa: PLC0415 - loaded when used.
     from mbcas_loadtest.demo.lines import LineView  # noqa: PLC0415 - loaded when used.
