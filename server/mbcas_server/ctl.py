@@ -2,13 +2,14 @@
 
 import json
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import yaml
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 
 from mbcas.v1 import market_pb2 as pb
@@ -22,6 +23,9 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 BIDS_FILE_EXAMPLE = "bids: [{id: api, need: 800m, floor: 300m, weight: 300}]"
 REFRESHES_PER_SECOND = 4.0
+
+
+View = Callable[[list[pb.NodeMarket]], RenderableType]
 
 
 class Output(StrEnum):
@@ -233,7 +237,7 @@ def _watch(client: Client, nodes: list[str]) -> None:
             live.update(top_view([shown[name] for name in sorted(shown)]))
 
 
-def _print_markets(found: list[pb.NodeMarket], output: Output, view: Any) -> None:  # noqa: ANN401
+def _print_markets(found: list[pb.NodeMarket], output: Output, view: View) -> None:
     if output is Output.JSON:
         _print_json({"markets": [to_plain(market) for market in found]})
     else:

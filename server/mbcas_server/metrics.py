@@ -24,102 +24,96 @@ class Metrics:
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
-        self.invariant_violations = Counter(
+        self._add_decisions()
+        self._add_links()
+        self._add_driver()
+
+    def _add_decisions(self) -> None:
+        """What came of decisions."""
+        self.invariant_violations = self._counter(
             "mbcas_invariant_violations",
             "Times a rule that must always hold did not, by its number",
-            ["rule"],
-            registry=registry,
+            "rule",
         )
         for rule in range(1, 7):
             self.invariant_violations.labels(rule=rule)
-        self.resizes = Counter(
+        self.resizes = self._counter(
             "mbcas_resizes",
             "Orders that ended, by how and by why they were given",
-            ["result", "reason"],
-            registry=registry,
+            "result",
+            "reason",
         )
-        self.notices = Counter(
-            "mbcas_server_notices", "Notices of the core, by event", ["event"], registry=registry
+        self.notices = self._counter(
+            "mbcas_server_notices", "Notices of the core, by event", "event"
         )
-        self.reports = Counter(
+
+    def _add_links(self) -> None:
+        """Shims and watchers."""
+        self.reports = self._counter(
             "mbcas_server_reports",
             "Reports of shims: taken, duplicate, malformed, bad_samples, awaiting_inventory",
-            ["result"],
-            registry=registry,
+            "result",
         )
-        self.report_bytes = Counter(
-            "mbcas_server_report_bytes", "Size of all reports", registry=registry
-        )
-        self.reports_slowed = Counter(
+        self.report_bytes = self._counter("mbcas_server_report_bytes", "Size of all reports")
+        self.reports_slowed = self._counter(
             "mbcas_server_reports_slowed",
             "Reports that were read later because their shim sends too many",
-            registry=registry,
         )
-        self.samples_dropped = Counter(
+        self.samples_dropped = self._counter(
             "mbcas_server_samples_dropped",
             "Batches of samples that gave way to newer ones before a tick",
-            registry=registry,
         )
-        self.slices_dropped = Counter(
-            "mbcas_server_slices_dropped",
-            "Slices of 100 ms that shims could not read in time",
-            registry=registry,
+        self.slices_dropped = self._counter(
+            "mbcas_server_slices_dropped", "Slices of 100 ms that shims could not read in time"
         )
-        self.annotations_refused = Counter(
-            "mbcas_server_annotations_refused", "Annotations left out", registry=registry
+        self.annotations_refused = self._counter(
+            "mbcas_server_annotations_refused", "Annotations left out"
         )
-        self.streams_ended = Counter(
-            "mbcas_server_streams_ended",
-            "Streams of shims that ended, by why",
-            ["reason"],
-            registry=registry,
+        self.streams_ended = self._counter(
+            "mbcas_server_streams_ended", "Streams of shims that ended, by why", "reason"
         )
-        self.connected_nodes = Gauge(
-            "mbcas_server_connected_nodes", "Nodes whose shim is connected", registry=registry
+        self.connected_nodes = self._gauge(
+            "mbcas_server_connected_nodes", "Nodes whose shim is connected"
         )
-        self.directives = Counter(
-            "mbcas_server_directives", "Messages to shims", ["kind"], registry=registry
+        self.directives = self._counter("mbcas_server_directives", "Messages to shims", "kind")
+        self.orders_dropped = self._counter(
+            "mbcas_server_orders_dropped", "Orders that never left: their shim was gone or too slow"
         )
-        self.orders_dropped = Counter(
-            "mbcas_server_orders_dropped",
-            "Orders that never left: their shim was gone or too slow",
-            registry=registry,
+        self.inventory_requests = self._counter(
+            "mbcas_server_inventory_requests", "Full inventories asked for, by why", "reason"
         )
-        self.inventory_requests = Counter(
-            "mbcas_server_inventory_requests",
-            "Full inventories asked for, by why",
-            ["reason"],
-            registry=registry,
+        self.watchers = self._gauge("mbcas_server_watchers", "Streams of WatchMarkets")
+        self.watchers_dropped = self._counter(
+            "mbcas_server_watchers_dropped", "Watchers that read too slowly"
         )
-        self.watchers = Gauge("mbcas_server_watchers", "Streams of WatchMarkets", registry=registry)
-        self.watchers_dropped = Counter(
-            "mbcas_server_watchers_dropped", "Watchers that read too slowly", registry=registry
-        )
-        self.tick_seconds = Histogram(
+
+    def _add_driver(self) -> None:
+        """The loop that decides."""
+        self.tick_seconds = self._histogram(
             "mbcas_server_tick_seconds",
             "Time from the beginning to the end of a tick",
-            buckets=TICK_BUCKETS,
-            registry=registry,
+            TICK_BUCKETS,
         )
-        self.ticks_missed = Counter(
-            "mbcas_server_ticks_missed",
-            "Ticks skipped because the one before took too long",
-            registry=registry,
+        self.ticks_missed = self._counter(
+            "mbcas_server_ticks_missed", "Ticks skipped because the one before took too long"
         )
-        self.report_wait_seconds = Histogram(
+        self.report_wait_seconds = self._histogram(
             "mbcas_server_report_wait_seconds",
             "Time from a report's arrival to the end of the tick that took it in",
-            buckets=WAIT_BUCKETS,
-            registry=registry,
+            WAIT_BUCKETS,
         )
-        self.event_failures = Counter(
-            "mbcas_server_event_failures",
-            "Events that the core failed on: a bug",
-            ["event"],
-            registry=registry,
+        self.event_failures = self._counter(
+            "mbcas_server_event_failures", "Events that the core failed on: a bug", "event"
         )
-        self.last_tick_time = Gauge(
-            "mbcas_server_last_tick_timestamp_seconds",
-            "When the last tick was completed",
-            registry=registry,
+        self.last_tick_time = self._gauge(
+            "mbcas_server_last_tick_timestamp_seconds", "When the last tick was completed"
         )
+
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        return Counter(name, meaning, labels, registry=self.registry)
+
+    def _gauge(self, name: str, meaning: str) -> Gauge:
+        return Gauge(name, meaning, registry=self.registry)
+
+    def _histogram(self, name: str, meaning: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(name, meaning, buckets=buckets, registry=self.registry)

@@ -1,6 +1,7 @@
 """The service Market, over real sockets."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -315,7 +316,7 @@ async def test_one_watcher_too_many_is_refused() -> None:
         assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-async def test_a_token_is_asked_for_where_one_is_set(tmp_path: Any) -> None:  # noqa: ANN401
+async def test_a_token_is_asked_for_where_one_is_set(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("s3cret\n")
     async with server(core_with("a"), token_file=path) as world:
