@@ -15,6 +15,7 @@ from mbcas_core.events import (
     NodeDetached,
     NodeFacts,
     OrderResult,
+    Outcome,
     PriorityClass,
     Report,
     ReportArrived,
@@ -90,12 +91,16 @@ def take_report(state: State, event: ReportArrived) -> list[Effect]:
         rows = fleet.rows_of_handles(node, samples.handles)
         state.counts["handles_unknown"] += int(np.count_nonzero(rows < 0))
         counters.stage(state.counters, rows, samples)
-    _take_results(state, node, report.results, event.time_seconds)
-    return effects
+    return effects + _take_results(state, node, report.results, event.time_seconds)
 
 
 def _take_node_facts(state: State, node: int, facts: NodeFacts) -> None:
     nodes = state.fleet.nodes
+    free = facts.allocatable_millicores - facts.unmanaged_millicores
+    if free < nodes.allocatable[node] - nodes.unmanaged[node]:
+        # What the last clearing found free may be gone: no raise before the next one.
+        state.market.request_limit[node] = state.market.limit_limit[node] = 0
+        nodes.next_round[node] = -math.inf
     nodes.allocatable[node] = facts.allocatable_millicores
     nodes.unmanaged[node] = facts.unmanaged_millicores
     nodes.cpu_count[node] = facts.cpu_count
@@ -193,42 +198,32 @@ def _update(
     ):
         _restart(state, row, facts, now)
         state.counts["restarts"] += 1
+    if facts.generation < state.fleet.rows.generation[row]:
+        return  # An order's result has said more already.
     if facts.admitted is not None:
         _admit(state, row, facts)
-    elif not inventory and _spec_is_foreign(state, row, facts):
+    elif not inventory and ledger.is_foreign(state.ledger, row, _whole_spec(facts)):
         _admit(state, row, facts)
-        _adopt(state, row, facts)
         state.ledger.foreign_until[row] = now + state.parameters.foreign_rest_seconds
         state.counts["foreign_changes"] += 1
-    if inventory:
-        _forget_order(state, row)
-        _adopt(state, row, facts)
+    _adopt(state, row, facts)
 
 
-def _forget_order(state: State, row: int) -> None:
-    forget_orders(state, np.array([row]))
-
-
-def _spec_is_foreign(state: State, row: int, facts: ContainerFacts) -> bool:
-    table = state.ledger
-    if table.outcome[row] == ledger.IN_FLIGHT:
-        return False
-    request = facts.spec.request_millicores or 0
-    limit = facts.spec.limit_millicores or 0
-    sent = (int(table.desired_request[row]), int(table.desired_limit[row]))
-    return (request, limit) != sent
+def _whole_spec(facts: ContainerFacts) -> CpuResources:
+    """The spec as the API server completes it: a limit alone is both."""
+    spec = facts.spec
+    if spec.request_millicores is not None:
+        return spec
+    return CpuResources(
+        request_millicores=spec.limit_millicores, limit_millicores=spec.limit_millicores
+    )
 
 
 def _adopt(state: State, row: int, facts: ContainerFacts) -> None:
-    spec = facts.spec
-    if spec.request_millicores is None:  # As the API server does: a limit alone is both.
-        spec = CpuResources(
-            request_millicores=spec.limit_millicores, limit_millicores=spec.limit_millicores
-        )
     ledger.adopt(
         state.ledger,
         row,
-        spec=spec,
+        spec=_whole_spec(facts),
         allocated=facts.allocated or CpuResources(),
         actual=facts.actual or CpuResources(),
     )
@@ -260,7 +255,7 @@ def _configure(state: State, row: int, facts: ContainerFacts) -> None:
     rows.tau[row] = parameters.tau[priority]
     rows.strict[row] = bool(facts.strict)
     rows.skipped[row] = bool(facts.skip_reason)
-    rows.generation[row] = facts.generation
+    rows.generation[row] = max(facts.generation, int(rows.generation[row]))
     rows.restart_count[row] = facts.restart_count
     pod = int(rows.pod[row])
     pods.min_millicores[pod] = _or(facts.min_millicores, MAX_MILLICORES)
@@ -287,7 +282,10 @@ def _weigh_pod(state: State, row: int) -> None:
     state.fleet.pods.weight[rows.pod[row]] = weight[0]
 
 
-def _take_results(state: State, node: int, results: Iterable[OrderResult], now: float) -> None:
+def _take_results(
+    state: State, node: int, results: Iterable[OrderResult], now: float
+) -> list[Effect]:
+    failed = False
     for result in results:
         sent = state.orders.pop(result.order_id, None)
         if sent is None or state.fleet.names.get(sent.row) != sent.names:
@@ -304,5 +302,10 @@ def _take_results(state: State, node: int, results: Iterable[OrderResult], now: 
         if result.generation > 0:
             state.fleet.rows.generation[row] = result.generation
         state.resizes[result.outcome, sent.reason] += 1
+        failed |= result.outcome == Outcome.FAILED
         if state.fleet.nodes.waiting[node]:
             state.fleet.nodes.next_round[node] = -math.inf
+    if not failed:
+        return []
+    name = state.fleet.node_names[node]
+    return [RequestInventory(node=name, reason="an order may or may not have been carried out")]

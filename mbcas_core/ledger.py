@@ -2,7 +2,9 @@
 
 Capacity is billed by the largest of the three, and every decision starts from what is *applied*. An
 order in flight may still be carried out, so it counts as *desired* from the moment it is sent until
-its end is known: applied, refused, or void because the shim connected again.
+its end is known: applied or refused. An order that failed, was not answered or is void may have been
+carried out or not: what it asked for is *in doubt* and stays billed until an inventory or a later
+order's success says what is there.
 """
 
 import numpy as np
@@ -26,6 +28,9 @@ class LedgerTable(Table):
     allocated_limit: IntArray = column()
     applied_request: IntArray = column()
     applied_limit: IntArray = column()
+    doubt_request: IntArray = column()
+    """The most that orders of unknown end may have set; 0 where there is none."""
+    doubt_limit: IntArray = column()
     order_id: IntArray = column()
     """The last order's id, 0 before the first."""
     outcome: NDArray[np.int8] = column(np.int8)
@@ -48,7 +53,7 @@ def billed_request(table: LedgerTable, rows: IntArray) -> IntArray:
     """What counts as taken of the node's reservations."""
     return np.maximum(
         np.maximum(table.desired_request[rows], table.allocated_request[rows]),
-        table.applied_request[rows],
+        np.maximum(table.applied_request[rows], table.doubt_request[rows]),
     )
 
 
@@ -56,7 +61,7 @@ def billed_limit(table: LedgerTable, rows: IntArray) -> IntArray:
     """What counts as taken of the node's ceilings (rows without a limit: meaningless)."""
     return np.maximum(
         np.maximum(table.desired_limit[rows], table.allocated_limit[rows]),
-        table.applied_limit[rows],
+        np.maximum(table.applied_limit[rows], table.doubt_limit[rows]),
     )
 
 
@@ -68,18 +73,38 @@ def adopt(
     allocated: CpuResources,
     actual: CpuResources,
 ) -> None:
-    """Starts from what is there: nothing is in flight, and desired is what the spec says."""
+    """Starts from what is there, and desired is what the spec says.
+
+    An order in flight was sent after the shim looked or before: it stays what is desired.
+    """
     request, limit = spec.request_millicores or 0, spec.limit_millicores or 0
-    table.desired_request[row], table.desired_limit[row] = request, limit
+    if table.outcome[row] != IN_FLIGHT:
+        table.desired_request[row], table.desired_limit[row] = request, limit
+        table.awaited[row] = False
+    table.doubt_request[row] = table.doubt_limit[row] = 0
     allocated_request, allocated_limit = allocated.request_millicores, allocated.limit_millicores
     table.allocated_request[row] = request if allocated_request is None else allocated_request
     table.allocated_limit[row] = limit if allocated_limit is None else allocated_limit
     actual_request, actual_limit = actual.request_millicores, actual.limit_millicores
     table.applied_request[row] = request if actual_request is None else actual_request
     table.applied_limit[row] = limit if actual_limit is None else actual_limit
-    if table.outcome[row] == IN_FLIGHT:
-        table.outcome[row] = int(Outcome.FAILED)
-    table.awaited[row] = False
+
+
+def is_foreign(table: LedgerTable, row: int, spec: CpuResources) -> bool:
+    """True where a spec is neither what was ordered, nor what may have been, nor what was before."""
+    for value, desired, allocated, doubt in (
+        (
+            spec.request_millicores,
+            table.desired_request,
+            table.allocated_request,
+            table.doubt_request,
+        ),
+        (spec.limit_millicores, table.desired_limit, table.allocated_limit, table.doubt_limit),
+    ):
+        known = {int(desired[row]), int(allocated[row]), int(doubt[row])}
+        if (value or 0) not in known:
+            return True
+    return False
 
 
 def send(
@@ -108,12 +133,15 @@ def settle(
     actual = result.actual or CpuResources()
     if result.outcome in (Outcome.APPLIED, Outcome.UNCHANGED):
         table.failures[row] = 0
+        table.doubt_request[row] = table.doubt_limit[row] = 0
         table.allocated_request[row] = table.desired_request[row]
         table.allocated_limit[row] = table.desired_limit[row]
         _set_applied(table, row, actual, now_seconds)
         return
     table.awaited[row] = False
-    if result.outcome != Outcome.FAILED:  # What failed may still come about: it stays billed.
+    if result.outcome == Outcome.FAILED:
+        _doubt(table, np.array([row]))
+    else:
         table.desired_request[row] = table.allocated_request[row]
         table.desired_limit[row] = table.allocated_limit[row]
         _set_applied(table, row, actual, now_seconds)
@@ -167,7 +195,14 @@ def in_flight(table: LedgerTable, rows: IntArray) -> BoolArray:
 
 
 def void(table: LedgerTable, rows: IntArray) -> None:
-    """Gives up the orders of these rows: they may or may not be carried out, so they stay billed."""
+    """Gives up the orders of these rows, whose end will not be known."""
     rows = rows[in_flight(table, rows)]
+    _doubt(table, rows)
     table.outcome[rows] = int(Outcome.FAILED)
     table.awaited[rows] = False
+
+
+def _doubt(table: LedgerTable, rows: IntArray) -> None:
+    """Keeps billed what the orders of these rows asked for."""
+    table.doubt_request[rows] = np.maximum(table.doubt_request[rows], table.desired_request[rows])
+    table.doubt_limit[rows] = np.maximum(table.doubt_limit[rows], table.desired_limit[rows])

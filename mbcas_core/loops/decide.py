@@ -14,7 +14,7 @@ from mbcas_core.market.orders import Grants
 from mbcas_core.market.targets import Targets
 from mbcas_core.stability import hysteresis
 from mbcas_core.state import State
-from mbcas_core.units import BoolArray, IntArray
+from mbcas_core.units import MIN_CEILING_MILLICORES, BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -31,6 +31,8 @@ class Standing:
     applied_limit: IntArray
     billed_request: IntArray
     billed_limit: IntArray
+    throttled_ratio: FloatArray
+    """Throttled share of wall time over the last 15 s."""
     throttled: BoolArray
     """Throttled above tau over the last 15 s."""
     lifted: BoolArray
@@ -65,7 +67,10 @@ def wish(
     hard = standing.hard & targets.reservation.takes_part
     moves_limit = able & (targets.ceiling_headroom.takes_part | hard)
     moves_limit &= fleet.rows.has_limit[rows]
-    request, limit = targets.reservation_millicores, targets.ceiling_millicores
+    # The kernel takes no smaller quota, whatever little the market has to give.
+    limit = np.maximum(targets.ceiling_millicores, MIN_CEILING_MILLICORES)
+    request = targets.reservation_millicores
+    request = np.where(hard & fleet.rows.has_limit[rows], limit, request)
     admitted = np.where(standing.hard | fleet.rows.strict[rows], 0, fleet.rows.admitted_limit[rows])
     owed = np.minimum(targets.reservation.floor_millicores, targets.reservation.need_millicores)
     up_request = moves_request & hysteresis.worth_raising(

@@ -12,8 +12,9 @@ from mbcas_core import ledger
 from mbcas_core.agents import needs
 from mbcas_core.effects import Effect, Lane, Reason
 from mbcas_core.events import Mode, Policy
+from mbcas_core.fleet import Selection
 from mbcas_core.loops.dispatch import Changes, dispatch
-from mbcas_core.market.orders import OrderRows, clear_orders
+from mbcas_core.market.orders import Grants, OrderRows, clear_orders
 from mbcas_core.signals.counters import Seconds
 from mbcas_core.signals.windows import throttled_ratio
 from mbcas_core.stability import emergency
@@ -115,25 +116,40 @@ def _grant(state: State, rows: IntArray, now: float) -> list[Effect]:
     )
     request = billed_request + np.where(hard, grants.reservation_millicores, 0)
     limit = np.where(hard, request, billed_limit + grants.ceiling_millicores)
-    state.decisions.slack[everyone, RESERVATION] = grants.reservation_slack_millicores[
-        selection.node_of_row
-    ]
-    state.decisions.slack[everyone, CEILING] = grants.ceiling_slack_millicores[
-        selection.node_of_row
-    ]
     worth = lifted & (limit - billed_limit >= MIN_LIFT_MILLICORES)
     short = lifted & (limit < wish)
     hungry = np.unique(selection.nodes[selection.node_of_row[short]])
     fleet.nodes.next_round[hungry] = -np.inf
-    return _send(state, everyone[worth], request[worth], limit[worth], now)
+    own: IntArray = np.flatnonzero(worth)
+    sent, effects = _send(state, everyone[own], request[own], limit[own], now)
+    _note_sent(state, selection, grants, own[sent], now)
+    return effects
+
+
+def _note_sent(
+    state: State, selection: Selection, grants: Grants, own: IntArray, now: float
+) -> None:
+    """Keeps, for the explanation, what these lifts came from (indices into the selection)."""
+    table, rows, node = state.decisions, selection.rows[own], selection.node_of_row[own]
+    table.time[rows] = now
+    table.slack[rows, RESERVATION] = grants.reservation_slack_millicores[node]
+    table.slack[rows, CEILING] = grants.ceiling_slack_millicores[node]
+    table.granted[rows, RESERVATION] = grants.reservation_millicores[own]
+    table.granted[rows, CEILING] = grants.ceiling_millicores[own]
+    table.emergency_need[rows] = state.emergency.hold[rows]
+    held = np.ceil(table.emergency_need[rows]).astype(np.int64)
+    table.ceiling_need[rows] = np.maximum(table.ceiling_need[rows], held)
 
 
 def _send(
     state: State, rows: IntArray, request: IntArray, limit: IntArray, now: float
-) -> list[Effect]:
+) -> tuple[BoolArray, list[Effect]]:
+    """Returns which lifts were sent."""
+    billed_request = ledger.billed_request(state.ledger, rows)
+    billed_limit = ledger.billed_limit(state.ledger, rows)
     rolled_back = state.emergency.rolled_back[rows]
     reason = np.where(rolled_back, int(Reason.ROLLED_BACK), int(Reason.EMERGENCY))
-    gain = (limit - ledger.billed_limit(state.ledger, rows)).astype(np.float64)
+    gain = (limit - billed_limit).astype(np.float64)
     done = dispatch(
         state,
         Changes(rows=rows, request=request, limit=limit, reason=reason, value=gain),
@@ -142,5 +158,6 @@ def _send(
     )
     sent = rows[done.sent]
     state.decisions.reason[sent] = reason[done.sent]
-    state.decisions.time[sent] = now
-    return done.effects
+    state.decisions.billed[sent, RESERVATION] = billed_request[done.sent]
+    state.decisions.billed[sent, CEILING] = billed_limit[done.sent]
+    return done.sent, done.effects

@@ -12,6 +12,7 @@ from mbcas_core.fleet import Selection
 from mbcas_core.loops import decide, reasons, record
 from mbcas_core.loops.decide import Standing, Wishes
 from mbcas_core.loops.dispatch import Changes, burst_is_off, dispatch
+from mbcas_core.market.clearing import sum_by
 from mbcas_core.market.goods import clear_targets
 from mbcas_core.market.orders import Grants, OrderRows, clear_orders
 from mbcas_core.market.targets import MarketNodes, MarketPods, MarketRows, Targets
@@ -52,6 +53,7 @@ def _stand(state: State, selection: Selection, now: float) -> Standing:
         applied_limit=table.applied_limit[rows],
         billed_request=ledger.billed_request(table, rows),
         billed_limit=ledger.billed_limit(table, rows),
+        throttled_ratio=ratio,
         throttled=ratio > fleet.rows.tau[rows],
         lifted=state.emergency.active[rows],
         young=now - fleet.rows.seen_time[rows] < state.parameters.startup_grace_seconds,
@@ -132,7 +134,8 @@ def _check(
     ):
         node = selection.node_of_row
         owed = np.minimum(good.floor_millicores, good.need_millicores)
-        capped = good.pod_cap_millicores < good.pod_need_millicores
+        wished = sum_by(selection.pod_of_row, good.need_millicores, selection.pods.size)
+        capped = good.pod_cap_millicores < wished
         fits = ~good.floors_reduced[node] & ~capped[selection.pod_of_row]
         bad = good.takes_part & (
             (good.target_millicores > good.need_millicores)
@@ -205,7 +208,6 @@ def _send(
     reason = reasons.of(
         state, selection, standing, targets, wishes, raised=raised, cut=cut, now_seconds=now
     )
-    ratio = throttled_ratio(state.windows, rows, seconds=THROTTLED_SECONDS)
     moved = np.abs(limit - standing.applied_limit) + np.abs(request - standing.applied_request)
     own = np.flatnonzero(change)
     done = dispatch(
@@ -215,7 +217,7 @@ def _send(
             request=request[own],
             limit=limit[own],
             reason=reason[own],
-            value=ratio[own] * 1000.0 + moved[own],
+            value=standing.throttled_ratio[own] * 1000.0 + moved[own],
         ),
         lane=Lane.NORMAL,
         now_seconds=now,

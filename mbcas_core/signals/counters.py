@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from mbcas_core.events import COUNTERS, MAX_DETAIL_SECONDS, Samples
 from mbcas_core.fleet import Table, column
 from mbcas_core.units import (
+    MAX_MILLICORES,
     MILLICORES_PER_CORE,
     SLICES_PER_SECOND,
     USEC_PER_SECOND,
@@ -158,6 +159,7 @@ def _refuse_absurd(table: CounterTable, rows: IntArray, dropped: dict[str, int])
     period = values[:, PERIOD]
     absurd = (values < 0).any(axis=1) | (values > MAX_COUNTER).any(axis=1)
     absurd |= (period < 1) | (period > MAX_PERIOD_USEC)
+    absurd |= values[:, QUOTA] / np.maximum(period, 1) > MAX_MILLICORES / MILLICORES_PER_CORE
     absurd |= ~np.isfinite(table.waiting_time[rows])
     dropped["sample_absurd"] = dropped.get("sample_absurd", 0) + int(np.count_nonzero(absurd))
     kept: IntArray = rows[~absurd]

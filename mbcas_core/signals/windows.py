@@ -57,51 +57,48 @@ def _close_means(table: WindowTable, rows: IntArray) -> None:
     table.sum[full] = 0.0
 
 
-def _last(table: WindowTable, rows: IntArray, seconds: int) -> tuple[IntArray, NDArray[np.bool_]]:
-    """Positions of each row's last seconds, newest first, and which of them it lived through."""
-    back = np.arange(1, seconds + 1)
-    lived = table.seconds[rows, None] >= back
-    return (table.seconds[rows, None] - back) % SECONDS, lived
+def _last(ring: NDArray[np.float32], seconds: IntArray, rows: IntArray, back: int) -> FloatArray:
+    """Each row's last `back` entries of a ring, newest first, shape (n, back).
+
+    What a row has not lived through is what the ring is filled with when a row is new.
+    """
+    at = (seconds[rows, None] - np.arange(1, back + 1)) & (SECONDS - 1)
+    at += rows[:, None] * SECONDS
+    return np.take(ring.reshape(-1), at).astype(np.float64)
 
 
 def throttled_ratio(table: WindowTable, rows: IntArray, *, seconds: int) -> FloatArray:
     """Throttled share of wall time over the last seconds; a second not lived through counts 0."""
-    at, lived = _last(table, rows, seconds)
-    values = np.where(lived, table.throttled[rows[:, None], at], np.float32(0))
-    ratio: FloatArray = values.sum(axis=1, dtype=np.float64) / seconds
+    values = _last(table.throttled, table.seconds, rows, seconds)
+    ratio: FloatArray = values.sum(axis=1) / seconds
     return ratio
 
 
 def least_throttled_ratio(table: WindowTable, rows: IntArray, *, seconds: int) -> FloatArray:
     """The least throttled of the last seconds; 0 where the row has lived through fewer."""
-    at, lived = _last(table, rows, seconds)
-    values = np.where(lived, table.throttled[rows[:, None], at], np.float32(0))
-    least: FloatArray = values.min(axis=1).astype(np.float64)
+    least: FloatArray = _last(table.throttled, table.seconds, rows, seconds).min(axis=1)
     return least
 
 
 def peak_usage(table: WindowTable, rows: IntArray, *, seconds: int) -> FloatArray:
     """The largest use of the last seconds, in millicores."""
-    at, lived = _last(table, rows, seconds)
-    values = np.where(lived, table.usage[rows[:, None], at], np.float32(0))
-    most: FloatArray = values.max(axis=1).astype(np.float64)
+    most: FloatArray = _last(table.usage, table.seconds, rows, seconds).max(axis=1)
     return most
 
 
 def mean_demand(table: WindowTable, rows: IntArray, *, seconds: int) -> FloatArray:
     """Mean demand over the last seconds, in millicores; 0 where there are none."""
-    at, lived = _last(table, rows, seconds)
-    values = np.where(lived, table.demand[rows[:, None], at], np.float32(0))
-    total: FloatArray = values.sum(axis=1, dtype=np.float64)
-    return total / np.maximum(lived.sum(axis=1), 1)
+    return _mean(table.demand, table.seconds, rows, seconds)
 
 
 def mean_usage(table: WindowTable, rows: IntArray, *, seconds: int) -> FloatArray:
     """Mean use over the last seconds, in millicores; 0 where there are none."""
-    at, lived = _last(table, rows, seconds)
-    values = np.where(lived, table.usage[rows[:, None], at], np.float32(0))
-    total: FloatArray = values.sum(axis=1, dtype=np.float64)
-    return total / np.maximum(lived.sum(axis=1), 1)
+    return _mean(table.usage, table.seconds, rows, seconds)
+
+
+def _mean(ring: NDArray[np.float32], seconds: IntArray, rows: IntArray, back: int) -> FloatArray:
+    total: FloatArray = _last(ring, seconds, rows, back).sum(axis=1)
+    return total / np.clip(seconds[rows], 1, back)
 
 
 def variation(table: WindowTable, rows: IntArray, *, seconds: int, unknown: float) -> FloatArray:
@@ -112,10 +109,9 @@ def variation(table: WindowTable, rows: IntArray, *, seconds: int, unknown: floa
     variance of a slice, and a ramp or the edge of a burst hardly counts, because the forecast
     follows those. `unknown` where fewer than three seconds were measured.
     """
-    at, lived = _last(table, rows, seconds)
-    square = table.square[rows[:, None], at].astype(np.float64)
-    usage = table.usage[rows[:, None], at].astype(np.float64)
-    measured = lived & ~np.isnan(square)
+    square = _last(table.square, table.seconds, rows, seconds)
+    usage = _last(table.usage, table.seconds, rows, seconds)
+    measured = ~np.isnan(square)
     within = _mean_where(square - usage**2, measured)
     step = _mean_where((usage[:, 1:] - usage[:, :-1]) ** 2, measured[:, 1:] & measured[:, :-1])
     mean = _mean_where(usage, measured)
@@ -137,4 +133,5 @@ def mean_quantiles(table: WindowTable, rows: IntArray, quantiles: tuple[float, .
     count = np.minimum(table.means[rows], MEANS)
     rank = np.ceil(np.array(quantiles) * count[:, None]).astype(np.int64) - 1
     found = np.take_along_axis(ordered, np.clip(rank, 0, MEANS - 1), axis=1)
-    return np.where(count[:, None] > 0, found, 0.0).astype(np.float64)
+    quantile: FloatArray = np.where(count[:, None] > 0, found, 0.0).astype(np.float64)
+    return quantile
