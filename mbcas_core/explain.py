@@ -50,9 +50,7 @@ def market_view(rounds: Rounds, node: str, *, include_containers: bool) -> Marke
     index = _find(state, node)
     nodes = state.fleet.nodes
     rows = state.fleet.rows_of_node(index)
-    requests = ledger.billed_request(state.ledger, rows)
-    limits = ledger.billed_limit(state.ledger, rows)
-    limits = np.where(state.fleet.rows.has_limit[rows], limits, requests)
+    requests, limits = state.billed(rows)
     round_time = float(nodes.round_time[index])
     return MarketView(
         node=node,
@@ -76,11 +74,7 @@ def explain_pod(rounds: Rounds, namespace: str, name: str) -> list[DecisionView]
         UnknownPodError: no shim reported a pod of this name.
     """
     state = rounds.state
-    found = [
-        row
-        for row, names in state.fleet.names.items()
-        if names.pod == name and names.namespace == namespace
-    ]
+    found = state.fleet.rows_of_pod_name(namespace, name)
     if not found:
         raise UnknownPodError(namespace, name)
     found.sort(key=lambda row: (state.fleet.names[row].container, row))
@@ -160,6 +154,7 @@ def _container(state: State, row: int) -> ContainerView:
     one = np.array([row])
     measured = bool(state.counters.sample_count[row] > 0)
     ratio = float(throttled_ratio(state.windows, one, seconds=15)[0])
+    lifted = bool(state.emergency.active[row])
     lag, time = float(state.ledger.lag[row]), float(state.decisions.time[row])
     return ContainerView(
         namespace=names.namespace,
@@ -175,7 +170,8 @@ def _container(state: State, row: int) -> ContainerView:
         reservation=_reservation(state, row),
         ceiling=_ceiling(state, row),
         lag_seconds=None if math.isnan(lag) else lag,
-        emergency=bool(state.emergency.active[row]),
+        emergency=lifted,
+        emergency_since_seconds=float(state.emergency.since[row]) if lifted else None,
         reason=_reason(state, row),
         decision_time_seconds=None if math.isnan(time) else time,
     )

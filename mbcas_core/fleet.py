@@ -192,6 +192,7 @@ class Fleet:
         self._node_by_name: dict[str, int] = {}
         self._pod_by_uid: dict[tuple[int, str], int] = {}
         self._row_by_key: dict[tuple[int, str, str], int] = {}
+        self._rows_by_pod_name: dict[tuple[str, str], set[int]] = {}
         self._rows_by_node: dict[int, set[int]] = {}
         self._sorted_rows: dict[int, IntArray] = {}
         self._row_by_handle: dict[int, dict[int, int]] = {}
@@ -273,6 +274,7 @@ class Fleet:
         self.names[row] = names
         self._row_by_key[node, names.pod_uid, names.container] = row
         self._rows_by_node[node].add(row)
+        self._rows_by_pod_name.setdefault((names.namespace, names.pod), set()).add(row)
         self.set_handle(row, handle)
         self._sorted_rows.pop(node, None)
         return row
@@ -319,6 +321,10 @@ class Fleet:
             del self._row_by_handle[node][handle]
         del self._row_by_key[node, names.pod_uid, names.container]
         self._rows_by_node[node].discard(row)
+        same_name = self._rows_by_pod_name[names.namespace, names.pod]
+        same_name.discard(row)
+        if not same_name:
+            del self._rows_by_pod_name[names.namespace, names.pod]
         self._sorted_rows.pop(node, None)
         self._last_handles.pop(node, None)
         self.pods.row_count[pod] -= 1
@@ -341,6 +347,10 @@ class Fleet:
         rows = self.rows_of_node(int(self.rows.node[row]))
         own: IntArray = rows[self.rows.pod[rows] == self.rows.pod[row]]
         return own
+
+    def rows_of_pod_name(self, namespace: str, pod: str) -> list[int]:
+        """Rows of every pod of this name, ascending: a pod that moves may be on two nodes."""
+        return sorted(self._rows_by_pod_name.get((namespace, pod), ()))
 
     def select(self, nodes: IntArray) -> "Selection":
         """The rows of some nodes, grouped by node and pod."""

@@ -1,6 +1,7 @@
 """Takes in what shims say: who is there, what it declared, what was measured, how orders ended."""
 
 import math
+from dataclasses import replace
 from collections.abc import Iterable
 
 import numpy as np
@@ -192,7 +193,8 @@ def _update(
     state: State, row: int, facts: ContainerFacts, names: Names, *, inventory: bool, now: float
 ) -> None:
     old = state.fleet.names[row]
-    state.fleet.names[row] = names
+    # A pod keeps its names; what the uid stands for cannot be given another.
+    state.fleet.names[row] = replace(old, container_id=names.container_id)
     if old.container_id != names.container_id or (
         facts.restart_count > state.fleet.rows.restart_count[row]
     ):

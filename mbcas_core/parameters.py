@@ -74,8 +74,8 @@ class Parameters:
     """No cuts of a container younger than this, or first seen more recently."""
     rollback_window_seconds: float = 10.0
     """A cut is taken back when throttling exceeds 3 tau within this time."""
-    min_samples: int = 3
-    """Samples before the first decision about a container, at least 2."""
+    min_observed_seconds: int = 2
+    """Seconds that must have been measured before the first decision about a container, 1 to 60."""
 
     emergency_decay_seconds: float = 60.0
     """Time in which a lifted ceiling comes back to its target after the burst."""
@@ -144,7 +144,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "dwell_down_seconds": (0, 3600),
     "startup_grace_seconds": (0, 3600),
     "rollback_window_seconds": (0, 600),
-    "min_samples": (2, 1000),
+    "min_observed_seconds": (1, 60),
     "emergency_decay_seconds": (1, 600),
     "emergency_exit_seconds": (1, 60),
     "order_timeout_seconds": (1, 600),

@@ -89,7 +89,9 @@ def _tick(state: State, now: float) -> list[Effect]:
     ledger.observe_limit(
         state.ledger, seconds.rows, state.counters.quota[seconds.rows], now_seconds=now
     )
-    enough = state.counters.sample_count[seconds.rows] == state.parameters.min_samples
+    observed = state.windows.seconds[seconds.rows]
+    enough = observed >= state.parameters.min_observed_seconds
+    enough &= observed - seconds.count < state.parameters.min_observed_seconds
     fleet.nodes.next_round[fleet.rows.node[seconds.rows[enough]]] = -math.inf
     effects = _give_up_orders(state, now)
     _refill(state, now)

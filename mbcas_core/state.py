@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mbcas_core import ledger
 from mbcas_core.agents.needs import AgentTable
 from mbcas_core.effects import Reason
 from mbcas_core.events import Outcome, Policy
@@ -124,10 +125,23 @@ class State:
         hard: BoolArray = self.fleet.rows.policy[rows] == Policy.HARD_QUOTA
         return hard
 
+    def billed(self, rows: IntArray) -> tuple[IntArray, IntArray]:
+        """What counts as taken of a node's reservations and of its ceilings, in millicores.
+
+        A hard quota is one number, so it counts in both with the larger; a row without a limit
+        counts among the ceilings with its reservation.
+        """
+        request = ledger.billed_request(self.ledger, rows)
+        has_limit = self.fleet.rows.has_limit[rows]
+        limit = np.where(has_limit, ledger.billed_limit(self.ledger, rows), request)
+        one = self.hard_quota(rows) & has_limit
+        most = np.maximum(request, limit)
+        return np.where(one, most, request), np.where(one, most, limit)
+
     def fresh(self, rows: IntArray, *, now_seconds: float) -> BoolArray:
         """True where enough was measured, lately enough, to decide on."""
         age = now_seconds - self.counters.sample_time[rows]
-        enough = self.counters.sample_count[rows] >= self.parameters.min_samples
+        enough = self.windows.seconds[rows] >= self.parameters.min_observed_seconds
         fresh: BoolArray = enough & (age <= self.parameters.stale_after_seconds)
         return fresh
 

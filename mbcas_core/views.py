@@ -62,6 +62,7 @@ class ContainerView:
     ceiling: ContainerGoodView
     lag_seconds: float | None
     emergency: bool
+    emergency_since_seconds: float | None
     reason: Reason
     decision_time_seconds: float | None
 

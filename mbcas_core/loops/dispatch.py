@@ -81,12 +81,12 @@ def _too_soon(state: State, rows: IntArray, lane: Lane, now: float) -> BoolArray
 
 def _guard(state: State, changes: Changes, sent: BoolArray, effects: list[Effect]) -> BoolArray:
     """Drops the raises of a node whose sums would exceed its supply: a bug, so it is said."""
-    table, fleet, rows = state.ledger, state.fleet, changes.rows
+    fleet, rows = state.fleet, changes.rows
     counted = np.where(fleet.rows.has_limit[rows], changes.limit, changes.request)
-    rises = (
-        np.maximum(changes.request - ledger.billed_request(table, rows), 0) * sent,
-        np.maximum(counted - _billed_ceiling(state, rows), 0) * sent,
-    )
+    rises = [
+        np.maximum(new - billed, 0) * sent
+        for new, billed in zip((changes.request, counted), state.billed(rows), strict=True)
+    ]
     raising = (rises[0] > 0) | (rises[1] > 0)
     safe = np.ones(rows.size, np.bool_)
     if not raising.any():
@@ -94,7 +94,7 @@ def _guard(state: State, changes: Changes, sent: BoolArray, effects: list[Effect
     nodes = np.unique(fleet.rows.node[rows[raising]])
     everyone = fleet.select(nodes)
     place = np.searchsorted(nodes, fleet.rows.node[rows[raising]])
-    billed = (ledger.billed_request(table, everyone.rows), _billed_ceiling(state, everyone.rows))
+    billed = state.billed(everyone.rows)
     bounds = (state.market.request_limit[nodes], state.market.limit_limit[nodes])
     for rise, taken, bound in zip(rises, billed, bounds, strict=True):
         wanted = np.bincount(place, rise[raising], nodes.size)
@@ -105,17 +105,6 @@ def _guard(state: State, changes: Changes, sent: BoolArray, effects: list[Effect
             detail = f"billed={total[i]:.0f} supply={bound[i]}"
             effects.append(Violation(rule=1, node=name, detail=detail))
     return safe
-
-
-def _billed_ceiling(state: State, rows: IntArray) -> IntArray:
-    """What each row counts with among the ceilings: without a limit, its reservation."""
-    table = state.ledger
-    billed: IntArray = np.where(
-        state.fleet.rows.has_limit[rows],
-        ledger.billed_limit(table, rows),
-        ledger.billed_request(table, rows),
-    )
-    return billed
 
 
 def _fund(state: State, changes: Changes, allowed: BoolArray, lane: Lane) -> BoolArray:

@@ -84,13 +84,12 @@ def _wish(state: State, rows: IntArray, rollback: BoolArray) -> FloatArray:
 
 
 def _grant(state: State, rows: IntArray, now: float) -> list[Effect]:
-    fleet, table = state.fleet, state.ledger
+    fleet = state.fleet
     selection = fleet.select(np.unique(fleet.rows.node[rows]))
     everyone = selection.rows
     lifted = np.isin(everyone, rows)
     hard = state.hard_quota(everyone)
-    billed_request = ledger.billed_request(table, everyone)
-    billed_limit = ledger.billed_limit(table, everyone)
+    billed_request, billed_limit = state.billed(everyone)
     wish = np.zeros(everyone.size, np.int64)
     wish[lifted] = np.ceil(state.emergency.hold[everyone[lifted]]).astype(np.int64)
     cap = np.maximum(state.decisions.pod_cap[everyone].max(axis=1), billed_limit)
@@ -145,8 +144,7 @@ def _send(
     state: State, rows: IntArray, request: IntArray, limit: IntArray, now: float
 ) -> tuple[BoolArray, list[Effect]]:
     """Returns which lifts were sent."""
-    billed_request = ledger.billed_request(state.ledger, rows)
-    billed_limit = ledger.billed_limit(state.ledger, rows)
+    billed_request, billed_limit = state.billed(rows)
     rolled_back = state.emergency.rolled_back[rows]
     reason = np.where(rolled_back, int(Reason.ROLLED_BACK), int(Reason.EMERGENCY))
     gain = (limit - billed_limit).astype(np.float64)

@@ -52,7 +52,7 @@ def _outside(
 ) -> list[tuple[BoolArray, Reason]]:
     """Rows that nothing can be done about now."""
     fleet, table, rows = state.fleet, state.ledger, standing.rows
-    few = state.counters.sample_count[rows] < state.parameters.min_samples
+    few = state.windows.seconds[rows] < state.parameters.min_observed_seconds
     fixed = ~(targets.reservation.takes_part | targets.ceiling_headroom.takes_part)
     frozen = np.full(rows.size, state.frozen)
     return [

@@ -43,6 +43,7 @@ def _stand(state: State, selection: Selection, now: float) -> Standing:
     fleet, table, rows = state.fleet, state.ledger, selection.rows
     resting = (now < table.rest_until[rows]) | (now < table.foreign_until[rows])
     ratio = throttled_ratio(state.windows, rows, seconds=THROTTLED_SECONDS)
+    billed_request, billed_limit = state.billed(rows)
     return Standing(
         rows=rows,
         auto=(fleet.rows.mode[rows] == Mode.AUTO) & ~fleet.rows.skipped[rows],
@@ -51,8 +52,8 @@ def _stand(state: State, selection: Selection, now: float) -> Standing:
         hard=state.hard_quota(rows),
         applied_request=table.applied_request[rows],
         applied_limit=table.applied_limit[rows],
-        billed_request=ledger.billed_request(table, rows),
-        billed_limit=ledger.billed_limit(table, rows),
+        billed_request=billed_request,
+        billed_limit=billed_limit,
         throttled_ratio=ratio,
         throttled=ratio > fleet.rows.tau[rows],
         lifted=state.emergency.active[rows],

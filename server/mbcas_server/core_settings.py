@@ -101,8 +101,8 @@ class CoreSettings(BaseSettings):
     """No cuts of a container younger than this, or first seen more recently."""
     rollback_window_seconds: float = _CORE.rollback_window_seconds
     """A cut is taken back when throttling exceeds 3 tau within this time."""
-    min_samples: int = _CORE.min_samples
-    """Samples before the first decision about a container, at least 2."""
+    min_observed_seconds: int = _CORE.min_observed_seconds
+    """Seconds that must have been measured before the first decision about a container, 1 to 60."""
 
     emergency_decay_seconds: float = _CORE.emergency_decay_seconds
     """Time in which a lifted ceiling comes back to its target after a burst."""

@@ -76,7 +76,7 @@ class _Families:
     fastloop_seconds: GaugeMetricFamily = field(
         default_factory=lambda: GaugeMetricFamily(
             "mbcas_fastloop_active_duration_seconds",
-            "How long the fast loop has held the container up, as far as scrapes saw it",
+            "How long the fast loop has held the container up",
             labels=CONTAINER_LABELS,
         )
     )
@@ -96,7 +96,6 @@ class MarketMetrics:
     def __init__(self, core: Core, clock: Clock, *, containers_max: int) -> None:
         self._core = core
         self._clock = clock
-        self._held_since_seconds: dict[tuple[str, ...], float] = {}
         self._containers_max = containers_max
 
     async def gather(self) -> list[Metric]:
@@ -122,13 +121,11 @@ class MarketMetrics:
 
     def _add_containers(self, families: _Families, rows: list[DecisionView]) -> None:
         now_seconds = self._clock.now_seconds()
-        held: dict[tuple[str, ...], float] = {}
         for decision in rows:
             labels = _add_container(families, decision)
-            if decision.container.emergency:
-                held[labels] = self._held_since_seconds.get(labels, now_seconds)
-                families.fastloop_seconds.add_metric(labels, now_seconds - held[labels])
-        self._held_since_seconds = held
+            since_seconds = decision.container.emergency_since_seconds
+            if since_seconds is not None:
+                families.fastloop_seconds.add_metric(labels, now_seconds - since_seconds)
         classes = Counter(decision.headroom.workload_class for decision in rows)
         for name, count in sorted(classes.items()):
             families.classification.add_metric((name,), count)

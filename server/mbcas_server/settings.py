@@ -102,7 +102,7 @@ class Settings(CoreSettings):
     watchers_max: int = Field(default=100, ge=0, le=10_000)
     """Streams of WatchMarkets at one time."""
 
-    metrics_containers_max: int = Field(default=2_000, ge=0, le=1_000_000)
+    metrics_containers_max: int = Field(default=500, ge=0, le=1_000_000)
     """Containers that have metrics of their own; 0 switches those off."""
     stop_grace_seconds: Seconds = Field(default=5.0, ge=0, le=600)
     """At the end, calls that still run get this long."""

@@ -148,6 +148,7 @@ def container_view(
         ceiling=good,
         lag_seconds=0.4,
         emergency=False,
+        emergency_since_seconds=None,
         reason=Reason.RATIONED,
         decision_time_seconds=1.0,
     )

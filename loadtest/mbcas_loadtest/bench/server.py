@@ -114,7 +114,7 @@ def bench_core(
     resident_bytes = _resident_bytes()
     inventory_seconds = _cpu_seconds(lambda: _attach(rounds, nodes, containers))
     fleet = _Fleet(rounds, nodes, containers)
-    first_ticks = [fleet.tick(nodes)[1] for _ in range(rounds.parameters.min_samples + 1)]
+    first_ticks = [fleet.tick(nodes)[1] for _ in range(rounds.parameters.min_observed_seconds + 1)]
     measured = [fleet.tick(reports_per_tick) for _ in range(ticks)]
     gc.collect()
     report_usec = [1e6 * reports / reports_per_tick for reports, _ in measured]
