@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mbcas_loadtest.demo.daemons import Interrupted
-from mbcas_loadtest.demo.machine import DemoError
+from mbcas_loadtest.errors import DemoError, Interrupted
 
 EXIT_INTERRUPTED = 130  # As a shell reports a program that Ctrl-C ended.
 

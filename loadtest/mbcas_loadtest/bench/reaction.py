@@ -16,9 +16,7 @@ from typing import Any
 import numpy as np
 
 from mbcas_loadtest.clock import monotonic_seconds
-from mbcas_loadtest.demo import cgroups
 from mbcas_loadtest.demo.control import Control
-from mbcas_loadtest.demo.daemons import Interrupted
 from mbcas_loadtest.demo.host import (
     cpu_count,
     node_millicores,
@@ -26,11 +24,14 @@ from mbcas_loadtest.demo.host import (
     run_folder,
     stop_on_signals,
 )
-from mbcas_loadtest.demo.machine import CgroupMachine, Container, DemoError
 from mbcas_loadtest.demo.observer import Observer
 from mbcas_loadtest.demo.run import server_flags
-from mbcas_loadtest.demo.scenario import Arrivals, Load, Steady, Workload, draw_arrivals
-from mbcas_loadtest.demo.statics import Declared
+from mbcas_loadtest.errors import DemoError, Interrupted
+from mbcas_loadtest.node import cgroups
+from mbcas_loadtest.node.container import Container
+from mbcas_loadtest.node.machine import CgroupMachine
+from mbcas_loadtest.node.scenario import Arrivals, Load, Steady, Workload, draw_arrivals
+from mbcas_loadtest.node.statics import Declared
 
 CONTAINERS_PER_NODE = 8
 LIMIT_RATIO = 1 / 16  # Of the node: half of it stays free.

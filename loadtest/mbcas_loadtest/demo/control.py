@@ -9,7 +9,6 @@ from mbcas_loadtest.demo.daemons import (
     POLL_SECONDS,
     Addresses,
     Daemon,
-    Interrupted,
     Usage,
     count_metric,
     read_page,
@@ -17,9 +16,11 @@ from mbcas_loadtest.demo.daemons import (
     start_shim,
     write_containers,
 )
-from mbcas_loadtest.demo.machine import Container, DemoError, Machine
 from mbcas_loadtest.demo.market_watch import MarketWatch
 from mbcas_loadtest.demo.record import DaemonCost
+from mbcas_loadtest.errors import DemoError, Interrupted
+from mbcas_loadtest.node.container import Container
+from mbcas_loadtest.node.machine import Machine
 
 KNOWN_WITHIN_SECONDS = 30.0
 RESIZES, APPLIED = "mbcas_resizes_total", "applied"

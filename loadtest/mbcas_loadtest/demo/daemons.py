@@ -17,7 +17,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from mbcas_loadtest.clock import monotonic_seconds
-from mbcas_loadtest.demo.machine import Container, DemoError
+from mbcas_loadtest.errors import DemoError, Interrupted
+from mbcas_loadtest.node.container import Container
 
 NODE_NAME = "demo"
 GRPC_PORT, HTTP_PORT = 7443, 7480  # Where `mbcasctl` looks when it is not told.
@@ -47,17 +48,13 @@ class Addresses:
     http: str
 
 
-class Interrupted(Exception):  # noqa: N818 - it is a wish, not an error.
-    """Somebody asked the demo to stop."""
-
-
 class Daemon:
     """One child process, with its log in a file."""
 
     def __init__(self, name: str, module: str, arguments: Sequence[str], folder: Path) -> None:
         self.name = name
         self._log_path = folder / f"{name}.log"
-        command = [sys.executable, "-m", "mbcas_loadtest.demo.tether", "SIGTERM"]
+        command = [sys.executable, "-m", "mbcas_loadtest.node.tether", "SIGTERM"]
         command += [sys.executable, "-m", module, *arguments]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MBCAS_")}
         with self._log_path.open("wb") as log:

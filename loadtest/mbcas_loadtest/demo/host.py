@@ -15,8 +15,8 @@ from threading import Event
 from types import FrameType
 
 from mbcas_core.units import MILLICORES_PER_CORE
-from mbcas_loadtest.demo import cgroups
-from mbcas_loadtest.demo.scenario import REFERENCE_NODE_MILLICORES
+from mbcas_loadtest.node import cgroups
+from mbcas_loadtest.node.scenario import REFERENCE_NODE_MILLICORES
 
 NODE_SHARE = 0.8  # Of the machine's CPUs; the rest is for the system and the demo itself.
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from mbcas_core.units import CPU_PERIOD_SECONDS, MILLICORES_PER_CORE
 from mbcas_loadtest.clock import monotonic_seconds
-from mbcas_loadtest.demo.cgroups import Counters
 from mbcas_loadtest.demo.surges import SurgeWatch
+from mbcas_loadtest.node.cgroups import Counters
 
 SAMPLE_SECONDS = 0.05  # Half a period: no throttled period is dated wrong by more than this.
 

@@ -7,7 +7,8 @@ import jinja2
 from markupsafe import Markup
 
 from mbcas_loadtest.demo import findings, goals, plots, tabulation, wording
-from mbcas_loadtest.demo.record import ContainerSeries, DemoRecord, Environment, Phase
+from mbcas_loadtest.demo.record import ContainerSeries, DemoRecord, Phase
+from mbcas_loadtest.node.kinds import Environment
 
 _BYTES_PER_MIB = 1024 * 1024
 _ENVIRONMENTS: dict[Environment, tuple[str, str]] = {

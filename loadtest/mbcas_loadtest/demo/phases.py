@@ -7,15 +7,16 @@ from threading import Event
 
 from mbcas_core.units import MILLICORES_PER_CORE
 from mbcas_loadtest.clock import monotonic_seconds
-from mbcas_loadtest.demo.cgroups import Counters
 from mbcas_loadtest.demo.control import Control
-from mbcas_loadtest.demo.daemons import Interrupted
-from mbcas_loadtest.demo.machine import Container, DemoError, Machine
 from mbcas_loadtest.demo.market_watch import reason_text
 from mbcas_loadtest.demo.observer import Observer, Track
 from mbcas_loadtest.demo.record import ContainerSeries, Phase, PhaseName, Series
 from mbcas_loadtest.demo.results import container_result, delay_percentile_ms, delays_seconds
 from mbcas_loadtest.demo.snapshot import Snapshot, SnapshotNode, SnapshotRow, View
+from mbcas_loadtest.errors import DemoError, Interrupted
+from mbcas_loadtest.node.cgroups import Counters
+from mbcas_loadtest.node.container import Container
+from mbcas_loadtest.node.machine import Machine
 
 KNOWN_POLL_SECONDS = 0.02
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mbcas_loadtest.node.kinds import Environment, Role
+
 PhaseName = Literal["static", "mbcas"]
-Role = Literal["service", "batch", "idle"]
-Environment = Literal["cgroup-v1", "cgroup-v2", "model"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

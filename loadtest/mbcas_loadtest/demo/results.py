@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mbcas_core.units import FloatArray
-from mbcas_loadtest.demo.machine import Container
 from mbcas_loadtest.demo.observer import Track
 from mbcas_loadtest.demo.record import ContainerResult, Reaction
-from mbcas_loadtest.demo.scenario import Arrivals
+from mbcas_loadtest.node.container import Container
+from mbcas_loadtest.node.scenario import Arrivals
 
 MILLISECONDS = 1000.0
 

@@ -5,26 +5,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-import numpy as np
-
-from mbcas_loadtest.demo import cgroups
 from mbcas_loadtest.demo.control import Control
 from mbcas_loadtest.demo.host import cpu_count, node_millicores, prepare_cgroups, run_folder
-from mbcas_loadtest.demo.machine import MODEL, CgroupMachine, Container, Machine
 from mbcas_loadtest.demo.phases import PhasePlan, PhaseRun
 from mbcas_loadtest.demo.record import (
     DaemonCost,
     DemoRecord,
-    Environment,
     Phase,
     PhaseName,
     Reaction,
 )
 from mbcas_loadtest.demo.results import reaction
-from mbcas_loadtest.demo.scenario import REFERENCE_NODE_MILLICORES, WORKLOADS, draw_arrivals
 from mbcas_loadtest.demo.snapshot import View
-from mbcas_loadtest.demo.statics import STATIC_RULE, declare
 from mbcas_loadtest.model.machine import ModelMachine
+from mbcas_loadtest.node import cgroups
+from mbcas_loadtest.node.container import draw_containers
+from mbcas_loadtest.node.machine import MODEL, CgroupMachine, Machine
+from mbcas_loadtest.node.statics import STATIC_RULE
 
 ROUND_PERIOD_SECONDS = 5.0
 STARTUP_GRACE_SECONDS = 5.0
@@ -82,9 +79,13 @@ class _Demo:
         self._folder = folder
         self._cpus = MODEL_CPUS if hierarchy is None else cpu_count()
         self._node_millicores = node_millicores(self._cpus)
-        self._containers = draw_containers(options, self._node_millicores)
+        self._containers = draw_containers(
+            seed=options.seed,
+            duration_seconds=options.duration_seconds,
+            node_millicores=self._node_millicores,
+        )
         self._phases: list[Phase] = []
-        self._environment: Environment = MODEL
+        self._environment = MODEL
         self._first_allocation_seconds: float | None = None
         self._reaction = Reaction(p50=None, p95=None, count=0)
         self._costs: dict[str, DaemonCost] = {}
@@ -187,26 +188,6 @@ class _Demo:
                 + DEFAULTS_NOTE,
             ),
         )
-
-
-def draw_containers(options: DemoOptions, size_millicores: int) -> list[Container]:
-    """Declares values and draws arrivals; the same options give the same containers."""
-    declared = declare(WORKLOADS, node_millicores=size_millicores)
-    seeds = np.random.SeedSequence(options.seed).spawn(len(declared))
-    return [
-        Container(
-            declared=one,
-            arrivals=None
-            if one.workload.load is None
-            else draw_arrivals(
-                one.workload.load,
-                duration_seconds=options.duration_seconds,
-                scale=size_millicores / REFERENCE_NODE_MILLICORES,
-                generator=np.random.default_rng(seed),
-            ),
-        )
-        for one, seed in zip(declared, seeds, strict=True)
-    ]
 
 
 def server_flags(*, policy: str, burst: bool) -> list[str]:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
-from mbcas_loadtest.demo.record import DemoRecord, Environment, PhaseName, Role
+from mbcas_loadtest.demo.record import DemoRecord, PhaseName
+from mbcas_loadtest.node.kinds import Environment, Role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,10 +9,12 @@ import numpy as np
 
 from mbcas_core.units import CPU_PERIOD_SECONDS, CPU_PERIOD_USEC, FloatArray
 from mbcas_loadtest.clock import monotonic_seconds
-from mbcas_loadtest.demo.cgroups import V2, Counters, Reader
-from mbcas_loadtest.demo.machine import MODEL, Container, DemoError
+from mbcas_loadtest.errors import DemoError
 from mbcas_loadtest.model.queue import FifoQueue
 from mbcas_loadtest.model.tree import Group, Settings, make_root
+from mbcas_loadtest.node.cgroups import V2, Counters, Reader
+from mbcas_loadtest.node.container import Container
+from mbcas_loadtest.node.machine import MODEL
 from mbcas_loadtest.plant import PlantInput, PlantState, idle_state, step
 
 

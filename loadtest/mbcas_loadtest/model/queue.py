@@ -3,7 +3,7 @@
 import numpy as np
 
 from mbcas_core.units import USEC_PER_SECOND, FloatArray
-from mbcas_loadtest.demo.scenario import Arrivals
+from mbcas_loadtest.node.scenario import Arrivals
 
 
 class FifoQueue:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mbcas_core.units import CPU_PERIOD_USEC, MILLICORES_PER_CORE
-from mbcas_loadtest.demo.cgroups import SHARES_PER_CORE
+from mbcas_loadtest.node.cgroups import SHARES_PER_CORE
 from mbcas_shim.cgroup_v2 import weight_of_shares
 
 UNLIMITED = "max"

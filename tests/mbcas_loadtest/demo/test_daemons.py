@@ -2,11 +2,11 @@ from pathlib import Path
 
 from mbcas.v1 import market_pb2
 from mbcas_loadtest.demo.daemons import count_metric, write_containers
-from mbcas_loadtest.demo.machine import Container
 from mbcas_loadtest.demo.market_watch import MarketWatch, reason_text
 from mbcas_loadtest.demo.run import server_flags
-from mbcas_loadtest.demo.scenario import WORKLOADS
-from mbcas_loadtest.demo.statics import declare
+from mbcas_loadtest.node.container import Container
+from mbcas_loadtest.node.scenario import WORKLOADS
+from mbcas_loadtest.node.statics import declare
 from mbcas_server.settings import load_settings
 from mbcas_shim.containers import load_containers
 

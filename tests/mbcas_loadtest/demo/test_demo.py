@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from mbcas_loadtest.clock import monotonic_seconds, sleep_seconds
-from mbcas_loadtest.demo import cgroups
 from mbcas_loadtest.demo.host import prepare_cgroups
+from mbcas_loadtest.node import cgroups
 
 GONE_WITHIN_SECONDS = 20.0
 

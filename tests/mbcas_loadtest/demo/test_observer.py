@@ -1,7 +1,7 @@
 import pytest
 
-from mbcas_loadtest.demo.cgroups import Counters
 from mbcas_loadtest.demo.observer import Observer
+from mbcas_loadtest.node.cgroups import Counters
 
 
 class Kernel:

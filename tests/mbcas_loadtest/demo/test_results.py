@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from mbcas_loadtest.demo.machine import Container
 from mbcas_loadtest.demo.observer import Totals, Track
 from mbcas_loadtest.demo.results import container_result, delays_seconds, reaction
-from mbcas_loadtest.demo.scenario import WORKLOADS, Arrivals
-from mbcas_loadtest.demo.statics import Declared
+from mbcas_loadtest.node.container import Container
+from mbcas_loadtest.node.scenario import WORKLOADS, Arrivals
+from mbcas_loadtest.node.statics import Declared
 
 
 def arrivals(*seconds: float) -> Arrivals:

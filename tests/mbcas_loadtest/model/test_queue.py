@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mbcas_loadtest.demo.scenario import Arrivals
 from mbcas_loadtest.model.queue import FifoQueue
+from mbcas_loadtest.node.scenario import Arrivals
 
 
 def queue(*requests: tuple[float, float]) -> FifoQueue:

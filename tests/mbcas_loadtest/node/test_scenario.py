@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mbcas_loadtest.demo.run import DemoOptions, draw_containers
-from mbcas_loadtest.demo.scenario import (
+from mbcas_loadtest.node.container import Container, draw_containers
+from mbcas_loadtest.node.scenario import (
     WORKLOADS,
     Bursts,
     Load,
@@ -13,7 +13,7 @@ from mbcas_loadtest.demo.scenario import (
     draw_arrivals,
     draw_demand,
 )
-from mbcas_loadtest.demo.statics import declare
+from mbcas_loadtest.node.statics import declare
 
 SHAPES: tuple[Shape, ...] = (
     Steady(millicores=100),
@@ -34,16 +34,8 @@ SHAPES: tuple[Shape, ...] = (
 )
 
 
-def options(seed: int = 7) -> DemoOptions:
-    return DemoOptions(
-        duration_seconds=60,
-        warmup_seconds=10,
-        policy="hard-quota",
-        burst=False,
-        static_burst=False,
-        seed=seed,
-        model=True,
-    )
+def containers(seed: int = 7) -> list[Container]:
+    return draw_containers(seed=seed, duration_seconds=60, node_millicores=1600)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -60,14 +52,14 @@ def test_the_work_that_arrives_is_the_demand_on_average(shape: Shape) -> None:
 
 
 def test_requests_come_in_the_order_of_their_arrival_and_all_cost_something() -> None:
-    for container in draw_containers(options(), 1600):
+    for container in containers():
         if container.arrivals is not None:
             assert np.all(np.diff(container.arrivals.arrival_seconds) >= 0)
             assert container.arrivals.work_seconds.min() > 0
 
 
 def test_the_same_seed_draws_the_same_arrivals_and_another_seed_others() -> None:
-    first, again, other = (draw_containers(options(seed), 1600)[0] for seed in (7, 7, 8))
+    first, again, other = (containers(seed)[0] for seed in (7, 7, 8))
 
     assert first.arrivals is not None
     assert again.arrivals is not None
@@ -96,15 +88,13 @@ def test_declared_values_fill_the_node_whatever_its_size(node_millicores: int) -
 
 
 def test_declared_values_do_not_depend_on_the_seed_of_the_run() -> None:
-    first, other = (
-        [c.declared.millicores for c in draw_containers(options(seed), 1600)] for seed in (7, 1000)
-    )
+    first, other = ([c.declared.millicores for c in containers(seed)] for seed in (7, 1000))
 
     assert first == other
 
 
 def test_every_service_is_declared_above_its_mean_use() -> None:
-    for container in draw_containers(options(), 1600):
+    for container in containers():
         if container.arrivals is not None:
             mean_millicores = 1000 * container.arrivals.work_seconds.sum() / 60
             assert container.declared.millicores > mean_millicores

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mbcas_loadtest.demo import cgroups
-from mbcas_loadtest.demo.cgroups import CgroupsUnavailableError, Hierarchy, Node
+from mbcas_loadtest.node import cgroups
+from mbcas_loadtest.node.cgroups import CgroupsUnavailableError, Hierarchy, Node
 
 V1_MOUNTS = """\
 tmpfs /sys/fs/cgroup tmpfs rw,relatime,mode=755 0 0

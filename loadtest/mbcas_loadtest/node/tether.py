@@ -1,6 +1,6 @@
 """Ties a process to its parent: when the parent is gone, even by SIGKILL, the process is ended.
 
-Usage: python -m mbcas_loadtest.demo.tether SIGNAL PROGRAM ARGUMENT...
+Usage: python -m mbcas_loadtest.node.tether SIGNAL PROGRAM ARGUMENT...
 
 Becomes PROGRAM, which gets SIGNAL (a name such as SIGTERM) when the thread that started it ends.
 """

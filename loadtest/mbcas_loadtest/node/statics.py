@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mbcas_core.units import MILLICORES_PER_CORE, FloatArray
-from mbcas_loadtest.demo.scenario import (
+from mbcas_loadtest.node.scenario import (
     REFERENCE_NODE_MILLICORES,
     Arrivals,
     Load,

@@ -11,7 +11,7 @@ from typing import assert_never
 import numpy as np
 
 from mbcas_core.units import MILLICORES_PER_CORE, FloatArray
-from mbcas_loadtest.demo.record import Role
+from mbcas_loadtest.node.kinds import Role
 
 SLICE_SECONDS = 0.1
 WORK_SHAPE = 4.0

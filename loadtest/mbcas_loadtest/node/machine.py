@@ -2,12 +2,11 @@
 
 import contextlib
 import os
-import select
+import selectors
 import subprocess
 import sys
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -15,31 +14,15 @@ import numpy as np
 
 from mbcas_core.units import FloatArray
 from mbcas_loadtest.clock import monotonic_seconds
-from mbcas_loadtest.demo.cgroups import V1, Counters, Node, Reader
-from mbcas_loadtest.demo.record import Environment
-from mbcas_loadtest.demo.scenario import Arrivals
-from mbcas_loadtest.demo.statics import Declared
+from mbcas_loadtest.errors import DemoError
+from mbcas_loadtest.node.cgroups import V1, Counters, Node, Reader
+from mbcas_loadtest.node.container import Container
+from mbcas_loadtest.node.kinds import Environment
+from mbcas_loadtest.node.scenario import Arrivals
 
 MODEL: Environment = "model"
 READY_WITHIN_SECONDS = 20.0  # Python starts in 50 ms; a busy machine takes longer.
 START_LEAD_SECONDS = 0.2  # So that every process knows the start before it comes.
-
-
-class DemoError(Exception):
-    """The demo cannot go on; the message says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # Arrays have no single ==.
-class Container:
-    """A container of the phase: what it does and what its owner declared."""
-
-    declared: Declared
-    arrivals: Arrivals | None
-    """None for a container that burns whatever it gets."""
-
-    @property
-    def name(self) -> str:
-        return self.declared.workload.name
 
 
 class Machine(Protocol):
@@ -162,7 +145,7 @@ class CgroupMachine:
         self._node.remove()
 
     def _spawn(self, container: Container) -> subprocess.Popen[bytes]:
-        module = "mbcas_loadtest.demo.workload"
+        module = "mbcas_loadtest.node.workload"
         name = container.name
         command = [sys.executable, "-m", module, "burn"]
         if container.arrivals is not None:
@@ -182,8 +165,10 @@ class CgroupMachine:
 
     def _await_ready(self, name: str, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None, "opened as a pipe"
-        readable, _, _ = select.select([process.stdout], [], [], READY_WITHIN_SECONDS)
-        if not readable or not os.read(process.stdout.fileno(), 64):
+        with selectors.DefaultSelector() as selector:  # select() fails from descriptor 1024 on.
+            selector.register(process.stdout, selectors.EVENT_READ)
+            is_readable = bool(selector.select(READY_WITHIN_SECONDS))
+        if not is_readable or not os.read(process.stdout.fileno(), 64):
             error = self._error_path(name).read_text(errors="replace").strip()[-500:]
             raise DemoError(f"workload {name} did not start: {error or 'no word from it'}")
 

@@ -1,5 +1,5 @@
 import os
-import select
+import selectors
 import signal
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mbcas_loadtest.clock import monotonic_seconds
 
-WORKLOAD = [sys.executable, "-m", "mbcas_loadtest.demo.workload"]
+WORKLOAD = [sys.executable, "-m", "mbcas_loadtest.node.workload"]
 
 
 def serve(folder: Path, *requests: tuple[float, float]) -> subprocess.Popen[bytes]:
@@ -97,7 +97,8 @@ sys.stdin.read()
         parent.wait()
 
     # A process file descriptor is readable when the process has ended.
-    with os.fdopen(os.dup(child_fd)) as watched:
-        readable, _, _ = select.select([watched], [], [], 20)
+    with selectors.DefaultSelector() as selector:
+        selector.register(child_fd, selectors.EVENT_READ)
+        ended = selector.select(20)
     os.close(child_fd)
-    assert readable
+    assert ended

@@ -1,6 +1,6 @@
 """One workload of the demo as a process: serves the requests of a file, or burns what it gets.
 
-Usage: python -m mbcas_loadtest.demo.workload serve ARRIVALS RESULTS | burn
+Usage: python -m mbcas_loadtest.node.workload serve ARRIVALS RESULTS | burn
 
 It imports the standard library only, so that five of them start at once within half a second. It
 says "ready" on its standard output and waits for a line with the start time (CLOCK_MONOTONIC,
@@ -18,7 +18,7 @@ import sys
 import time
 from array import array
 
-from mbcas_loadtest.demo.tether import die_with_parent
+from mbcas_loadtest.node.tether import die_with_parent
 
 
 def main() -> None:
