@@ -1,13 +1,13 @@
 """Takes in what shims say: who is there, what it declared, what was measured, how orders ended."""
 
 import math
-from dataclasses import replace
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
 from mbcas_core import ledger
-from mbcas_core.effects import Effect, Notice, RequestInventory
+from mbcas_core.effects import Effect, Notice, Reason, RequestInventory
 from mbcas_core.events import (
     ContainerFacts,
     CpuResources,
@@ -119,7 +119,7 @@ def _take_containers(state: State, node: int, report: Report, now: float) -> lis
         remove_row(state, row)
     seen: set[int] = set()
     for facts in report.containers:
-        taken = _take_container(state, node, facts, report.full_inventory, now)
+        taken = _take_container(state, node, facts, now)
         if isinstance(taken, int):
             seen.add(taken)
         else:
@@ -148,7 +148,6 @@ def _take_container(
     state: State,
     node: int,
     facts: ContainerFacts,
-    inventory: bool,
     now: float,
 ) -> int | Effect:
     fleet = state.fleet
@@ -175,7 +174,7 @@ def _take_container(
         fleet.nodes.next_round[node] = -math.inf
     else:
         fleet.set_handle(row, facts.handle)
-        _update(state, row, facts, names, inventory=inventory, now=now)
+        _update(state, row, facts, names, now)
     _configure(state, row, facts)
     return row
 
@@ -189,9 +188,7 @@ def _refuse_container(state: State, node: int, names: Names, why: str) -> Effect
     )
 
 
-def _update(
-    state: State, row: int, facts: ContainerFacts, names: Names, *, inventory: bool, now: float
-) -> None:
+def _update(state: State, row: int, facts: ContainerFacts, names: Names, now: float) -> None:
     old = state.fleet.names[row]
     # A pod keeps its names; what the uid stands for cannot be given another.
     state.fleet.names[row] = replace(old, container_id=names.container_id)
@@ -204,11 +201,23 @@ def _update(
         return  # An order's result has said more already.
     if facts.admitted is not None:
         _admit(state, row, facts)
-    elif not inventory and ledger.is_foreign(state.ledger, row, _whole_spec(facts)):
+    elif _is_foreign(state, row, facts):
         _admit(state, row, facts)
         state.ledger.foreign_until[row] = now + state.parameters.foreign_rest_seconds
+        state.decisions.reason[row] = int(Reason.CHANGED_ELSEWHERE)
         state.counts["foreign_changes"] += 1
     _adopt(state, row, facts)
+
+
+def _is_foreign(state: State, row: int, facts: ContainerFacts) -> bool:
+    """True where somebody else changed the spec.
+
+    While its shim was away, that may have been the shim's fail-safe: nobody else is blamed then.
+    """
+    node = int(state.fleet.rows.node[row])
+    return bool(state.fleet.nodes.attached[node]) and ledger.is_foreign(
+        state.ledger, row, _whole_spec(facts)
+    )
 
 
 def _whole_spec(facts: ContainerFacts) -> CpuResources:

@@ -128,15 +128,13 @@ class State:
     def billed(self, rows: IntArray) -> tuple[IntArray, IntArray]:
         """What counts as taken of a node's reservations and of its ceilings, in millicores.
 
-        A hard quota is one number, so it counts in both with the larger; a row without a limit
-        counts among the ceilings with its reservation.
+        A hard quota is one number, of which the limit is what the kernel tells; a row without a
+        limit counts among the ceilings with its reservation.
         """
         request = ledger.billed_request(self.ledger, rows)
         has_limit = self.fleet.rows.has_limit[rows]
         limit = np.where(has_limit, ledger.billed_limit(self.ledger, rows), request)
-        one = self.hard_quota(rows) & has_limit
-        most = np.maximum(request, limit)
-        return np.where(one, most, request), np.where(one, most, limit)
+        return np.where(self.hard_quota(rows), limit, request), limit
 
     def fresh(self, rows: IntArray, *, now_seconds: float) -> BoolArray:
         """True where enough was measured, lately enough, to decide on."""

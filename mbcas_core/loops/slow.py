@@ -44,13 +44,15 @@ def _stand(state: State, selection: Selection, now: float) -> Standing:
     resting = (now < table.rest_until[rows]) | (now < table.foreign_until[rows])
     ratio = throttled_ratio(state.windows, rows, seconds=THROTTLED_SECONDS)
     billed_request, billed_limit = state.billed(rows)
+    hard = state.hard_quota(rows)
+    one = hard & fleet.rows.has_limit[rows]
     return Standing(
         rows=rows,
         auto=(fleet.rows.mode[rows] == Mode.AUTO) & ~fleet.rows.skipped[rows],
         fresh=state.fresh(rows, now_seconds=now),
         settled=~_moving(state, rows, now) & ~resting,
-        hard=state.hard_quota(rows),
-        applied_request=table.applied_request[rows],
+        hard=hard,
+        applied_request=np.where(one, table.applied_limit[rows], table.applied_request[rows]),
         applied_limit=table.applied_limit[rows],
         billed_request=billed_request,
         billed_limit=billed_limit,

@@ -1,0 +1,209 @@
+"""Bookkeeping by hand: what a node may be billed, and how a decision's numbers hang together.
+
+Plain loops over the published views, the parameters and the world's truth; nothing of the core's
+own arithmetic is called.
+"""
+
+import math
+from dataclasses import dataclass
+
+from mbcas_core import explain
+from mbcas_core.effects import Reason
+from mbcas_core.events import Mode, Policy
+from mbcas_core.parameters import Parameters
+from mbcas_core.rounds import Rounds
+from mbcas_core.views import DecisionView, GoodDecisionView
+from tests.mbcas_core.cluster import Node
+from tests.mbcas_core.world import World
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a node's requests and ceilings may add up to after a raise."""
+
+    requests: int
+    ceilings: int
+
+
+def decisions_of(rounds: Rounds, node: str) -> list[DecisionView]:
+    view = explain.market_view(rounds, node, include_containers=True)
+    pods = sorted({(c.namespace, c.pod) for c in view.containers})
+    found = [d for namespace, pod in pods for d in explain.explain_pod(rounds, namespace, pod)]
+    return [decision for decision in found if decision.node == node]
+
+
+def bounds_of(world: World, node: Node) -> Bounds:
+    """Recomputes a node's supplies from its last clearing's bids."""
+    parameters = world.parameters
+    facts = node.told_facts
+    assert facts is not None, "a round needs the node's facts"
+    strict = {c.facts.pod_uid: bool(c.facts.strict) for c in node.containers}
+    free = facts.allocatable_millicores - facts.unmanaged_millicores
+    reserve = max(
+        parameters.reserve_millicores,
+        math.ceil(facts.allocatable_millicores * parameters.reserve_ratio),
+    )
+    fixed = 0
+    floors: dict[str, int] = {}
+    targets: dict[tuple[str, str], int] = {}
+    decisions = decisions_of(world.rounds, node.name)
+    for decision in decisions:
+        container, bid = decision.container, decision.reservation
+        key = (container.pod_uid, container.container)
+        if bid.takes_part and container.mode == Mode.AUTO:
+            floors[container.pod_uid] = min(bid.pod_need_millicores, bid.pod_floor_millicores)
+            targets[key] = bid.target_millicores
+        else:
+            fixed += decision.order.billed_reservation_millicores
+            targets[key] = decision.order.billed_reservation_millicores
+    supply = max(free - fixed - reserve, min(free - fixed, sum(floors.values())))
+    requests = max(supply + fixed, 0)
+
+    taken = floor_sum = 0
+    overcommit = parameters.ceiling_overcommit
+    for decision in decisions:
+        container, bid = decision.container, decision.ceiling_headroom
+        target = targets[container.pod_uid, container.container]
+        taken += target
+        auto = container.mode == Mode.AUTO
+        follows = auto and container.policy == Policy.HARD_QUOTA and decision.reservation.takes_part
+        if bid.takes_part and auto:
+            floor_sum += bid.floor_millicores
+            if strict.get(container.pod_uid, False):
+                overcommit = 1.0
+        elif container.ceiling.applied_millicores is not None and not follows:
+            taken += max(decision.order.billed_ceiling_millicores - target, 0)
+    left = math.floor(overcommit * requests) - taken
+    return Bounds(requests, max(floor_sum, left, 0) + taken)
+
+
+def recompute(decision: DecisionView, parameters: Parameters) -> list[str]:
+    """Redoes a decision's arithmetic from its record; says where the record disagrees."""
+    if decision.container.decision_time_seconds is None:
+        return []
+    wrong = _needs(decision)
+    wrong += _bid(decision, parameters)
+    for good in (decision.reservation, decision.ceiling_headroom):
+        wrong += _target(good, parameters.quantum_millicores)
+    return wrong + _order(decision)
+
+
+def _check(name: str, got: float, low: float, high: float) -> list[str]:
+    if low <= got <= high:
+        return []
+    return [f"{name} is {got}, by hand from {low} to {high}"]
+
+
+def _needs(decision: DecisionView) -> list[str]:
+    h = decision.headroom
+    if h.need_floor_millicores == 0:  # Nothing was ever estimated.
+        lifted = math.ceil(h.emergency_millicores)
+        return _check("ceiling need", h.ceiling_need_millicores, lifted, lifted)
+    need = max(
+        h.base_millicores + (h.level - 1.0) * h.usage_millicores,
+        h.recent_need_millicores,
+        h.burst_millicores,
+        h.need_floor_millicores,
+        h.emergency_millicores,
+    )
+    reserved = max(h.reservation_quantile_millicores, h.base_millicores, h.need_floor_millicores)
+    return [
+        *_check("ceiling need", h.ceiling_need_millicores, math.ceil(need), math.ceil(need)),
+        *_check(
+            "reservation need",
+            h.reservation_need_millicores,
+            math.ceil(reserved),
+            math.ceil(reserved),
+        ),
+    ]
+
+
+def _bid(decision: DecisionView, parameters: Parameters) -> list[str]:
+    """From needs to what was bid."""
+    wrong: list[str] = []
+    container, h, bid = decision.container, decision.headroom, decision.reservation
+    # A lift between two rounds is need that the last clearing had not heard of.
+    lifted = h.emergency_millicores > h.ceiling_need_millicores - 1
+    least = 0.0 if lifted else 1.0
+    if bid.takes_part:
+        hard = container.policy == Policy.HARD_QUOTA
+        wish = h.ceiling_need_millicores if hard else h.reservation_need_millicores
+        if container.policy == Policy.REQUESTS_ONLY and container.ceiling.applied_millicores:
+            wish = min(wish, decision.order.billed_ceiling_millicores)
+        given_up = max(bid.floor_millicores - wish, 0)
+        need = max(wish, bid.floor_millicores - bid.reclaim_factor * given_up)
+        if not (lifted and hard):
+            wrong += _check("bid", bid.need_millicores, need - 1e-6, need + 1.0)
+    head = decision.ceiling_headroom
+    if head.takes_part:
+        reserved = decision.order.billed_reservation_millicores
+        if bid.takes_part:
+            reserved = bid.target_millicores
+        need = max(head.floor_millicores, h.ceiling_need_millicores - reserved, 0)
+        wrong += _check("headroom bid", head.need_millicores, need * least, need)
+    for good in (bid, head):
+        if good.takes_part and good.pod_cap_millicores < good.pod_need_millicores:
+            wrong.append("a pod bids more than its cap")
+    return wrong
+
+
+def _target(good: GoodDecisionView, quantum: int) -> list[str]:
+    """From what was bid to the target, at both levels."""
+    if not good.takes_part:
+        return _check("target", good.target_millicores, 0, 0)
+    pod = _share(
+        good.pod_need_millicores, good.pod_floor_millicores, good.pod_weight, good.node_level
+    )
+    alone = good.pod_need_millicores if good.node_level is None else pod
+    reduced = _floors_were_reduced(good)
+    if reduced:
+        # Then the level is one of millicores per floor.
+        alone = _reduced(good.pod_need_millicores, good.pod_floor_millicores, good.node_level)
+    wrong = _check(
+        "pod's allocation", good.pod_allocation_millicores, alone - quantum, alone + quantum
+    )
+    if good.pod_level is not None:
+        own = _share(
+            good.need_millicores, good.floor_millicores, good.container_weight, good.pod_level
+        )
+        low = _reduced(good.need_millicores, good.floor_millicores, good.pod_level)
+        inside = any(abs(good.target_millicores - x) <= quantum for x in (own, low))
+        if not inside:
+            wrong.append(f"target is {good.target_millicores}, by hand {own} or {low}")
+    most = min(good.need_millicores, good.pod_allocation_millicores)
+    return wrong + _check("target", good.target_millicores, 0, most)
+
+
+def _floors_were_reduced(good: GoodDecisionView) -> bool:
+    counted = min(good.pod_need_millicores, good.pod_floor_millicores)
+    return good.node_level is not None and good.pod_allocation_millicores < counted
+
+
+def _share(need: int, floor: int, weight: float, level: float | None) -> float:
+    counted = min(need, floor)
+    if level is None:
+        return need
+    return counted + min(need - counted, weight * level)
+
+
+def _reduced(need: int, floor: int, level: float | None) -> float:
+    return min(need, floor, floor * (level or 0.0))
+
+
+def _order(decision: DecisionView) -> list[str]:
+    """From target to what was sent, where the last thing that happened is a raise."""
+    order, container = decision.order, decision.container
+    lifted = container.reason in (Reason.EMERGENCY, Reason.ROLLED_BACK)
+    if not (lifted or container.reason in (Reason.RAISED, Reason.RATIONED)):
+        return []
+    wrong = []
+    if order.granted_reservation_millicores > 0:
+        got = order.desired_reservation_millicores or 0
+        most = order.billed_reservation_millicores + order.granted_reservation_millicores
+        wrong += _check("desired request", got, 0, most)
+    if order.desired_ceiling_millicores is not None:
+        most = order.billed_ceiling_millicores + order.granted_ceiling_millicores
+        if container.policy == Policy.HARD_QUOTA:
+            most = order.billed_reservation_millicores + order.granted_reservation_millicores
+        wrong += _check("desired ceiling", order.desired_ceiling_millicores, 0, most)
+    return wrong
