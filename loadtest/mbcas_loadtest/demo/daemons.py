@@ -73,6 +73,12 @@ class Daemon:
         if status is not None:
             raise DemoError(f"the {self.name} ended with status {status}:\n{self.log()}")
 
+    def has_ended_well(self) -> bool:
+        """Tells whether it has done what it was asked for; raises DemoError where it failed."""
+        if self._process.poll() not in {None, 0}:
+            self.check()
+        return self._process.poll() == 0
+
     def usage(self) -> Usage:
         """Reads what it has used; zeros where it is gone."""
         folder = Path(f"/proc/{self._process.pid}")
@@ -100,6 +106,25 @@ class Daemon:
     def log(self) -> str:
         """Returns the end of what it wrote."""
         return self._log_path.read_text(errors="replace")[-LOG_CHARACTERS:].strip()
+
+
+def check_programs(folder: Path, stop: Event) -> None:
+    """Sees that both programs can run at all, before minutes go into a phase without them.
+
+    Raises:
+        DemoError: One of them cannot.
+        Interrupted: `stop` was set.
+    """
+    with contextlib.ExitStack() as cleanup:
+        programs = [
+            Daemon(name, module, ["--help"], folder)
+            for name, module in (("server", "mbcas_server"), ("shim", "mbcas_shim"))
+        ]
+        for program in programs:
+            cleanup.callback(program.stop)
+        while not all(program.has_ended_well() for program in programs):
+            if stop.wait(POLL_SECONDS):
+                raise Interrupted
 
 
 def start_server(flags: Sequence[str], folder: Path, stop: Event) -> tuple[Daemon, Addresses]:

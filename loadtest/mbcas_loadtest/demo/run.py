@@ -6,6 +6,7 @@ from pathlib import Path
 from threading import Event
 
 from mbcas_loadtest.demo.control import Control
+from mbcas_loadtest.demo.daemons import check_programs
 from mbcas_loadtest.demo.host import cpu_count, node_millicores, prepare_cgroups, run_folder
 from mbcas_loadtest.demo.phases import PhasePlan, PhaseRun
 from mbcas_loadtest.demo.record import (
@@ -56,6 +57,7 @@ def run_demo(options: DemoOptions, view: View, stop: Event) -> DemoRecord:
     hierarchy = _usable_hierarchy(options, view)
     with run_folder() as folder:
         demo = _Demo(options, view, stop, hierarchy, folder)
+        check_programs(folder, stop)
         for number, name in enumerate(PHASES, start=1):
             demo.run_phase(number, name)
         return demo.record()
@@ -125,6 +127,7 @@ class _Demo:
             seed=options.seed,
             policy=options.policy,
             burst=options.burst,
+            static_burst=options.static_burst,
             node_millicores=self._node_millicores,
             warmup_seconds=options.warmup_seconds,
             round_period_seconds=ROUND_PERIOD_SECONDS,

@@ -84,7 +84,7 @@ class LiveView:
             self._print(summary(record))
 
     def _print(self, text: RenderableType) -> None:
-        # A lost terminal must not cost the report, which is written after this.
+        # A lost terminal must not cost the run.
         with contextlib.suppress(OSError, ValueError):
             self._console.print(text)
 

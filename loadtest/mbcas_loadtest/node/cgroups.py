@@ -167,9 +167,8 @@ class Node:
             TimeoutError: a group could not be removed in time.
         """
         for path in self._paths(""):
-            if path.exists():
-                groups = [*(child for child in path.iterdir() if child.is_dir()), path]
-                for group in groups:
+            with contextlib.suppress(FileNotFoundError):  # Another run may have removed it first.
+                for group in [*(child for child in path.iterdir() if child.is_dir()), path]:
                     _remove_group(group)
 
     def _paths(self, container: str) -> list[Path]:

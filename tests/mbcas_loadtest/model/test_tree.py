@@ -1,5 +1,6 @@
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,10 @@ from mbcas_loadtest.model.tree import Group
 
 
 @pytest.fixture
-def group(tmp_path: Path) -> Group:
-    return Group(tmp_path / "api", 300, burst=False)
+def group(tmp_path: Path) -> Iterator[Group]:
+    made = Group(tmp_path / "api", 300, burst=False)
+    yield made
+    made.close()
 
 
 def test_a_new_group_has_what_was_declared(group: Group) -> None:
