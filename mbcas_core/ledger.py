@@ -2,9 +2,9 @@
 
 Capacity is billed by the largest of the three, and every decision starts from what is *applied*. An
 order in flight may still be carried out, so it counts as *desired* from the moment it is sent until
-its end is known: applied or refused. An order that failed, was not answered or is void may have been
-carried out or not: what it asked for is *in doubt* and stays billed until an inventory or a later
-order's success says what is there.
+its end is known: applied or refused. An order that failed, was not answered or is void may have
+been carried out or not: what it asked for is *in doubt* and stays billed until an inventory or a
+later order's success says what is there.
 """
 
 import numpy as np
@@ -91,7 +91,7 @@ def adopt(
 
 
 def is_foreign(table: LedgerTable, row: int, spec: CpuResources) -> bool:
-    """True where a spec is neither what was ordered, nor what may have been, nor what was before."""
+    """True where a spec is neither what was ordered or may have been, nor what was before."""
     for value, desired, allocated, doubt in (
         (
             spec.request_millicores,

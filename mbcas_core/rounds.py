@@ -1,8 +1,8 @@
 """The state machine: `handle(event) -> effects`.
 
-One second of it: reports are copied in as they arrive; at the tick they are judged all at once, rows
-that are throttled are lifted together, and the markets of the nodes that are due are cleared. Same
-events, same effects, byte for byte: time comes with the events, nothing is random, and every
+One second of it: reports are copied in as they arrive; at the tick they are judged all at once,
+rows that are throttled are lifted together, and the markets of the nodes that are due are cleared.
+Same events, same effects, byte for byte: time comes with the events, nothing is random, and every
 iteration has a fixed order.
 """
 

@@ -3,15 +3,16 @@
     ceiling need      max(base + (level - 1) x use, recent need, remembered burst peaks)
     reservation need  max(P90 of 15 s demand over 10 minutes, base)
 
-Both are at least `need_floor` = max(10m, median demand). The base is the forecast of demand, in which
-throttled work is put back; the level (`headroom`, from the measured variation of 100 ms slices and
-the throttling target) stands on what was really used, because a guess at hidden demand has no
-variation of its own. While nothing is hidden, base and use are one and the need is base x level.
+Both are at least `need_floor` = max(10m, median demand). The base is the forecast of demand, in
+which throttled work is put back; the level (`headroom`, from the measured variation of 100 ms
+slices and the throttling target) stands on what was really used, because a guess at hidden demand
+has no variation of its own. While nothing is hidden, base and use are one and the need is base x
+level.
 
 The *recent need* is the largest use x level of the last 30 to 60 s: CPU is given back only when it
 has not been needed for that long, as the horizontal autoscaler's stabilisation window does it. Each
-cut that had to be taken back adds a tenth to the level for ten minutes. A learner takes this agent's
-place by the same signature.
+cut that had to be taken back adds a tenth to the level for ten minutes. A learner takes this
+agent's place by the same signature.
 """
 
 import numpy as np
@@ -110,7 +111,7 @@ def _remember(
     window_seconds: float,
     now_seconds: float,
 ) -> None:
-    """Keeps the largest need of this window and the one before, which is one to two windows back."""
+    """Keeps the largest need of this window and the one before: one to two windows back."""
     age = now_seconds - table.window_time[rows]
     over = age >= window_seconds
     long_over = age >= 2 * window_seconds

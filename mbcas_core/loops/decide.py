@@ -1,8 +1,8 @@
 """Which rows should move, and to what: bands, dwell, protection, and the limit of a single cut.
 
 Dwell keeps a row that needs less now from losing what it may need again in a moment. It does not
-protect a share that scarcity has overtaken: on a node where the wanted raises exceed what is free, a
-rationed row above its target is cut without it (README).
+protect a share that scarcity has overtaken: on a node where the wanted raises exceed what is free,
+a rationed row above its target is cut without it (README).
 """
 
 from dataclasses import dataclass
@@ -106,7 +106,9 @@ def wish(
     up_request, up_limit = up_request | (hard & up_limit), up_limit | (hard & up_request)
     down_request &= ~up_request & ~(hard & up_limit)
     down_limit &= ~up_limit
-    contested = _contested(state, selection, standing, targets, up_request, up_limit)
+    contested = _contested(
+        state, selection, standing, targets, up_request=up_request, up_limit=up_limit
+    )
     contested &= state.decisions.rationed[rows]
     cutting = down_request | down_limit
     # A lift is not cut, unless others wait for what the market says it has too much.
@@ -142,6 +144,7 @@ def _contested(
     selection: Selection,
     standing: Standing,
     targets: Targets,
+    *,
     up_request: BoolArray,
     up_limit: BoolArray,
 ) -> BoolArray:

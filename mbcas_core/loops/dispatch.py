@@ -25,7 +25,7 @@ EXPIRY_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Changes:
-    """What should be sent about n rows, sorted by node and pod; a row with no change is not here."""
+    """What should be sent about n rows, sorted by node and pod; none without a change."""
 
     rows: IntArray
     request: IntArray
@@ -135,7 +135,15 @@ def _send(state: State, changes: Changes, sent: BoolArray, lane: Lane, now: floa
     orders: dict[int, list[Order]] = defaultdict(list)
     for i, row in enumerate(rows.tolist()):
         reason = Reason(int(changes.reason[sent][i]))
-        order = _order(state, row, int(ids[i]), int(request[i]), int(limit[i]), lane, reason)
+        order = _order(
+            state,
+            row,
+            order_id=int(ids[i]),
+            request=int(request[i]),
+            limit=int(limit[i]),
+            lane=lane,
+            reason=reason,
+        )
         orders[int(fleet.rows.node[row])].append(order)
     ledger.send(table, rows, order_ids=ids, request=request, limit=limit, now_seconds=now)
     fleet.pods.order_time[fleet.rows.pod[rows]] = now
@@ -145,7 +153,14 @@ def _send(state: State, changes: Changes, sent: BoolArray, lane: Lane, now: floa
 
 
 def _order(
-    state: State, row: int, order_id: int, request: int, limit: int, lane: Lane, reason: Reason
+    state: State,
+    row: int,
+    *,
+    order_id: int,
+    request: int,
+    limit: int,
+    lane: Lane,
+    reason: Reason,
 ) -> Order:
     fleet, table = state.fleet, state.ledger
     names, rows = fleet.names[row], fleet.rows
@@ -187,7 +202,8 @@ def wanted_burst(state: State, rows: IntArray, limit: IntArray) -> IntArray:
         return np.zeros(rows.size, np.int64)
     period = np.maximum(state.counters.counters[rows, PERIOD], 1)
     burst: IntArray = limit * period // MILLICORES_PER_CORE
-    return np.where(state.fleet.nodes.patches_pods[state.fleet.rows.node[rows]], 0, burst)
+    patched = state.fleet.nodes.patches_pods[state.fleet.rows.node[rows]]
+    return np.where(patched, 0, burst)
 
 
 def burst_is_off(state: State, rows: IntArray) -> BoolArray:
@@ -196,4 +212,5 @@ def burst_is_off(state: State, rows: IntArray) -> BoolArray:
     in_force = state.counters.counters[rows, BURST]
     wanted = wanted_burst(state, rows, state.ledger.applied_limit[rows])
     off: BoolArray = np.abs(in_force - wanted) > 0.1 * wanted + 100
-    return off & (quota > 0) & state.fleet.rows.has_limit[rows]
+    off &= (quota > 0) & state.fleet.rows.has_limit[rows]
+    return off

@@ -1,9 +1,10 @@
 """The fast loop: rows that are throttled now are lifted together, out of what is free.
 
 Rows that the last clearing rationed are left alone: their throttling is scarcity, which the market
-has already shared out, and lifting them would take the slack from whoever surges next (README). What
-is free goes by the market's own rule and weights; a node that cannot grant a lift in full is cleared
-in the same tick, so that CPU comes from whoever has more than the market now says it should.
+has already shared out, and lifting them would take the slack from whoever surges next (README).
+What is free goes by the market's own rule and weights; a node that cannot grant a lift in full is
+cleared in the same tick, so that CPU comes from whoever has more than the market now says it
+should.
 """
 
 import numpy as np

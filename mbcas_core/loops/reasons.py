@@ -37,7 +37,7 @@ def of(
     """
     cases: list[tuple[BoolArray, Reason]] = [
         *_outside(state, standing, targets, now_seconds),
-        *_moved(state, standing, targets, wishes, raised, cut),
+        *_moved(state, standing, targets, wishes, raised=raised, cut=cut),
         *_kept(state, selection, standing, targets, wishes),
     ]
     conditions = [condition for condition, _ in cases]
@@ -82,6 +82,7 @@ def _moved(
     standing: Standing,
     targets: Targets,
     wishes: Wishes,
+    *,
     raised: BoolArray,
     cut: BoolArray,
 ) -> list[tuple[BoolArray, Reason]]:

@@ -79,6 +79,7 @@ def note_sent(
     state: State,
     selection: Selection,
     reason: IntArray,
+    *,
     own: IntArray,
     done: Dispatched,
     grants: Grants,

@@ -1,4 +1,4 @@
-"""The slow loop: needs, bids, clearing, and what becomes of the targets, for the nodes that are due."""
+"""The slow loop: needs, bids, clearing, and what becomes of the targets, for the nodes due."""
 
 from dataclasses import replace
 
@@ -36,7 +36,10 @@ def run(state: State, nodes: IntArray, *, now_seconds: float) -> list[Effect]:
     effects = _check(state, selection, standing, targets)
     wishes = decide.wish(state, selection, standing, targets, now_seconds)
     grants = _share(state, selection, standing, targets, wishes)
-    return effects + _send(state, selection, standing, targets, wishes, grants, now_seconds)
+    effects += _send(
+        state, selection, standing, targets, wishes=wishes, grants=grants, now=now_seconds
+    )
+    return effects
 
 
 def _stand(state: State, selection: Selection, now: float) -> Standing:
@@ -144,15 +147,15 @@ def _check(
             (good.target_millicores > good.need_millicores)
             | (fits & (good.target_millicores < owed))
         )
-        for i in np.flatnonzero(bad)[:10].tolist():  # A bug: ten examples are enough.
-            effects.append(
-                Violation(
-                    rule=2,
-                    node=state.fleet.node_names[int(selection.nodes[node[i]])],
-                    detail=f"good={name} target={good.target_millicores[i]} owed={owed[i]} "
-                    f"need={good.need_millicores[i]}",
-                )
+        effects += [
+            Violation(
+                rule=2,
+                node=state.fleet.node_names[int(selection.nodes[node[i]])],
+                detail=f"good={name} target={good.target_millicores[i]} owed={owed[i]} "
+                f"need={good.need_millicores[i]}",
             )
+            for i in np.flatnonzero(bad)[:10].tolist()  # A bug: ten examples are enough.
+        ]
     return effects
 
 
@@ -192,6 +195,7 @@ def _send(
     selection: Selection,
     standing: Standing,
     targets: Targets,
+    *,
     wishes: Wishes,
     grants: Grants,
     now: float,
@@ -225,7 +229,7 @@ def _send(
         lane=Lane.NORMAL,
         now_seconds=now,
     )
-    record.note_sent(state, selection, reason, own, done, grants)
+    record.note_sent(state, selection, reason, own=own, done=done, grants=grants)
     return done.effects
 
 

@@ -9,9 +9,9 @@ samples of one run of a container make an *interval*; anything else makes none:
   drops the interval and starts from the newer sample;
 - a negative or absurd value drops the sample.
 
-An interval is cut into whole seconds, oldest first. Where the sample carries detail, the last seconds
-are measured; what the detail leaves over is spread evenly over the seconds before it, so that a lost
-message loses slices and no usage.
+An interval is cut into whole seconds, oldest first. Where the sample carries detail, the last
+seconds are measured; what the detail leaves over is spread evenly over the seconds before it, so
+that a lost message loses slices and no usage.
 
 *Demand* puts back what throttling hid. Throttled work is mostly deferred, not lost, so a second is
 a lower bound only where use reached the quota: with u >= 0.95 q and a share t of its periods

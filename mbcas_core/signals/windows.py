@@ -123,8 +123,9 @@ def variation(table: WindowTable, rows: IntArray, *, seconds: int, unknown: floa
 
 def _mean_where(values: FloatArray, chosen: NDArray[np.bool_]) -> FloatArray:
     """Mean of each row's chosen values; 0 where none is."""
-    total: FloatArray = np.where(chosen, values, 0.0).sum(axis=1)
-    return total / np.maximum(chosen.sum(axis=1), 1)
+    total = np.where(chosen, values, 0.0).sum(axis=1)
+    mean: FloatArray = total / np.maximum(chosen.sum(axis=1), 1)
+    return mean
 
 
 def mean_quantiles(table: WindowTable, rows: IntArray, quantiles: tuple[float, ...]) -> FloatArray:

@@ -1,8 +1,8 @@
 """The fast loop's memory: which rows are lifted, how high, and how they come back.
 
-A row is lifted when it is throttled now: ratio >= max(0.4, 6 tau) over 2 s, or more than
-max(0.15, 3 tau) in each of 6 s, or more than 3 tau over 2 s within 10 s of a cut, which is then taken
-back. It is lifted in one jump to max(ceiling x (1 + ratio), remembered peaks). The lift is *held*: it
+A row is lifted when it is throttled now: ratio >= max(0.4, 6 tau) over 2 s, or more than max(0.15,
+3 tau) in each of 6 s, or more than 3 tau over 2 s within 10 s of a cut, which is then taken back.
+It is lifted in one jump to max(ceiling x (1 + ratio), remembered peaks). The lift is *held*: it
 counts as need until use has stayed below 0.6 of its peak for 4 s; then it sinks to nothing in a
 straight line (`emergency_decay_seconds`), and new throttling sets it up again.
 """

@@ -2,9 +2,9 @@
 
 Up: at least `band_millicores`, and either more than `band_ratio` above what is applied or a row
 that is throttled above its target. No dwell upward. Down: more than the band below, and not before
-the row has rested for the dwell since its last change. Up to what a row is owed only the relative band
-applies, or an idle container would be patched for every millicore its need moves; up to the admitted
-limit none does.
+the row has rested for the dwell since its last change. Up to what a row is owed only the relative
+band applies, or an idle container would be patched for every millicore its need moves; up to the
+admitted limit none does.
 """
 
 import numpy as np

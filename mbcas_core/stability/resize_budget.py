@@ -12,7 +12,7 @@ BUCKET_SECONDS = 5.0
 
 
 def cluster_rate(nodes: int) -> float:
-    """Writes a second that a cluster of this many nodes bears: max(10, 0.02 x nodes), at most 100."""
+    """Writes a second that so many nodes bear: max(10, 0.02 x nodes), at most 100."""
     return min(100.0, max(10.0, 0.02 * nodes))
 
 

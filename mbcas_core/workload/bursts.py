@@ -1,11 +1,12 @@
 """Remembers how high a container's bursts go.
 
-A burst is a time of at most 60 s in which use stands above max(2 x quiet level, quiet level + 100m).
-The quiet level is an exponential mean of the seconds outside bursts; what lasts longer than 60 s is
-no burst but a new level. A burst is remembered only where it was *sharp*: within its first three
-seconds use reached 0.7 of its peak. What rises more slowly the loops can follow, and keeping CPU for
-it would take that from others who need it now. The third quartile of the remembered peaks, with 30 % on top, is what a
-bursty container should be able to use at once, without being throttled first.
+A burst is a time of at most 60 s in which use stands above max(2 x quiet level, quiet level +
+100m). The quiet level is an exponential mean of the seconds outside bursts; what lasts longer than
+60 s is no burst but a new level. A burst is remembered only where it was *sharp*: within its first
+three seconds use reached 0.7 of its peak. What rises more slowly the loops can follow, and keeping
+CPU for it would take that from others who need it now. The third quartile of the remembered peaks,
+with 30 % on top, is what a bursty container should be able to use at once, without being throttled
+first.
 
 One second of a load with quiet level 100m: 350m for 8 s is remembered as a peak of 350m; then the
 container's ceiling need is at least 455m.
@@ -24,6 +25,7 @@ ONSET_SECONDS = 3
 SHARP_RATIO = 0.7
 QUIET_GAIN = 0.05  # A memory of 20 quiet seconds.
 PEAK_FACTOR = 1.3
+MIN_BURSTS = 2
 MEMORY_SECONDS = 600
 """A container that had no burst for so long is not bursty any more."""
 
@@ -78,7 +80,7 @@ def _remember(table: BurstTable, rows: IntArray, peaks: FloatArray) -> None:
 
 def is_bursty(table: BurstTable, rows: IntArray) -> BoolArray:
     """True where bursts come again: two or more, the last one in the last ten minutes."""
-    bursty: BoolArray = (table.bursts[rows] >= 2) & (table.since[rows] < MEMORY_SECONDS)
+    bursty: BoolArray = (table.bursts[rows] >= MIN_BURSTS) & (table.since[rows] < MEMORY_SECONDS)
     return bursty
 
 
