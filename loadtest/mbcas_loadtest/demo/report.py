@@ -13,8 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from mbcas_loadtest.demo import findings, goals, tabulation, wording
-from mbcas_loadtest.demo.page import page_html
-from mbcas_loadtest.demo.picture import picture_svg
 from mbcas_loadtest.demo.record import ContainerResult, DaemonCost, DemoRecord, Phase
 
 SCHEMA = "mbcas.demo/1"
@@ -29,11 +27,15 @@ def write_json(record: DemoRecord, path: Path) -> None:
 
 def write_html(record: DemoRecord, path: Path) -> None:
     """Writes the record as one self-contained page."""
+    from mbcas_loadtest.demo.page import page_html  # noqa: PLC0415 - matplotlib is slow to load.
+
     _write_atomically(path, page_html(record))
 
 
 def write_picture(record: DemoRecord, path: Path) -> None:
     """Writes the result as one SVG of 900 x 420 that suits light and dark pages."""
+    from mbcas_loadtest.demo.picture import picture_svg  # noqa: PLC0415 - as above.
+
     _write_atomically(path, picture_svg(record))
 
 

@@ -178,7 +178,6 @@ def test_the_files_are_written_before_the_result_is_shown(
 @pytest.mark.parametrize(
     ("moment", "number"),
     [
-        ("Setting up phase 1", signal.SIGINT),
         ("^static +1 s", signal.SIGTERM),
         ("Setting up phase 2", signal.SIGINT),
         ("^mbcas +1 s", signal.SIGINT),
@@ -188,7 +187,7 @@ def test_a_signal_at_any_moment_leaves_nothing_behind(
     tmp_path: Path, moment: str, number: signal.Signals
 ) -> None:
     flags = [] if "static" in moment else ["--model"]
-    with demo(tmp_path, *flags) as process:
+    with demo(tmp_path, *flags, seconds=1 if "phase" in moment else 2) as process:
         read_until(process, moment)
 
         process.send_signal(number)
@@ -232,12 +231,13 @@ def test_after_a_kill_its_processes_end_and_the_next_run_removes_the_rest(tmp_pa
     with demo(tmp_path) as following:
         read_until(following, "Setting up phase 1")
         following.send_signal(signal.SIGINT)
-        following.communicate(timeout=60)
+        output, _ = following.communicate(timeout=60)
+    assert following.returncode == 130, output
     assert_nothing_is_left(tmp_path, process)
 
 
 def test_a_shim_that_dies_ends_the_demo_with_a_reason(tmp_path: Path) -> None:
-    with demo(tmp_path, "--model", seconds=2) as process:
+    with demo(tmp_path, "--model", seconds=1) as process:
         read_until(process, "Setting up phase 2")
         os.kill(shim_of(tmp_path), signal.SIGKILL)
 
