@@ -115,7 +115,8 @@ def _fund(state: State, changes: Changes, allowed: BoolArray, lane: Lane) -> Boo
     funded = ~costs
     order = np.flatnonzero(costs)
     order = order[np.argsort(-changes.value[order], kind="stable")]
-    left = state.budget.take(order.size, emergency=lane == Lane.EMERGENCY)
+    emergency = lane == Lane.EMERGENCY
+    left = state.budget.available(emergency=emergency)
     for i in order.tolist():  # At most one budget's worth of orders is sent, so this is short.
         if left == 0:
             break
@@ -123,7 +124,7 @@ def _fund(state: State, changes: Changes, allowed: BoolArray, lane: Lane) -> Boo
             nodes.order_tokens[node[i]] -= 1.0
             left -= 1
             funded[i] = True
-    state.budget.shared += left
+    state.budget.take(int(np.count_nonzero(funded & costs)), emergency=emergency)
     return funded
 
 

@@ -4,9 +4,9 @@ A sample is copied into the table when it arrives and judged at the next tick, a
 samples of one run of a container make an *interval*; anything else makes none:
 
 - the first sample of an epoch, or after the shim connected again, is only a starting point;
-- a sample not later than the last one (duplicate, reordering, a clock that went back) is ignored;
-- a counter that decreased, a rise that no machine could produce, or a gap of more than five minutes
-  drops the interval and starts from the newer sample;
+- a sample not later than the last one (duplicate, reordering) is ignored;
+- a counter that decreased, a rise that no machine could produce, or a clock that jumped by more than
+  five minutes, forward or back, drops the interval and starts from the newer sample;
 - a negative or absurd value drops the sample.
 
 An interval is cut into whole seconds, oldest first. Where the sample carries detail, the last
@@ -48,6 +48,7 @@ CUMULATIVE = tuple(
 MAX_SECONDS = 15
 """An interval fills at most this many seconds of history; what is older is not needed."""
 MAX_GAP_SECONDS = 300.0
+MAX_TIME_SECONDS = 1e10  # Three hundred years of uptime.
 MAX_COUNTER = 1 << 60  # 36,000 years of CPU time in microseconds.
 MAX_PERIOD_USEC = USEC_PER_SECOND  # The kernel's bound.
 CENSORED_RATIO = 0.95
@@ -160,14 +161,16 @@ def _refuse_absurd(table: CounterTable, rows: IntArray, dropped: dict[str, int])
     absurd = (values < 0).any(axis=1) | (values > MAX_COUNTER).any(axis=1)
     absurd |= (period < 1) | (period > MAX_PERIOD_USEC)
     absurd |= values[:, QUOTA] / np.maximum(period, 1) > MAX_MILLICORES / MILLICORES_PER_CORE
-    absurd |= ~np.isfinite(table.waiting_time[rows])
+    with np.errstate(invalid="ignore"):  # NaN compares false, as it should.
+        absurd |= ~(np.abs(table.waiting_time[rows]) <= MAX_TIME_SECONDS)
     dropped["sample_absurd"] = dropped.get("sample_absurd", 0) + int(np.count_nonzero(absurd))
     kept: IntArray = rows[~absurd]
     return kept
 
 
 def _ignore_old(table: CounterTable, rows: IntArray, dropped: dict[str, int]) -> IntArray:
-    old = table.known[rows] & (table.waiting_time[rows] <= table.time[rows])
+    elapsed = table.waiting_time[rows] - table.time[rows]
+    old = table.known[rows] & (elapsed <= 0) & (elapsed >= -MAX_GAP_SECONDS)
     dropped["sample_old"] = dropped.get("sample_old", 0) + int(np.count_nonzero(old))
     kept: IntArray = rows[~old]
     return kept
@@ -176,7 +179,7 @@ def _ignore_old(table: CounterTable, rows: IntArray, dropped: dict[str, int]) ->
 def _plausible(
     delta: IntArray, elapsed: FloatArray, values: IntArray, cpu_count: IntArray
 ) -> BoolArray:
-    possible = elapsed <= MAX_GAP_SECONDS
+    possible = (elapsed > 0) & (elapsed <= MAX_GAP_SECONDS)
     possible &= (delta[:, CUMULATIVE] >= 0).all(axis=1)
     # Half as much again, and a tenth of a second, for counters read a moment apart.
     cpu_usec = (1.5 * elapsed + 0.1) * cpu_count * USEC_PER_SECOND
@@ -209,7 +212,8 @@ def _seconds(
     usage = delta[:, USAGE] / elapsed / (USEC_PER_SECOND / MILLICORES_PER_CORE)
     throttled = np.minimum(1.0, delta[:, THROTTLED] * period_seconds / elapsed)
     quota = np.fmax(quota_before, table.quota[rows])
-    count = np.clip(np.rint(elapsed), 1, MAX_SECONDS).astype(np.int64)
+    whole = np.maximum(np.rint(elapsed), 1).astype(np.int64)
+    count = np.minimum(whole, MAX_SECONDS)
     detail = np.minimum(table.waiting_detail[rows].astype(np.int64), count)
     k = int(count.max(initial=1))
     column_of = np.arange(k)
@@ -230,9 +234,9 @@ def _seconds(
         table.waiting_throttled[rows].astype(np.float64) * period_seconds[:, None], safe, axis=1
     )
     second_throttled = np.minimum(1.0, second_throttled)
-    rest = np.maximum(count - detail, 1)[:, None]
+    rest = np.maximum(whole - detail, 1)[:, None]
     left = usage * elapsed - (mean * measured).sum(axis=1)
-    left_throttled = throttled * count - (second_throttled * measured).sum(axis=1)
+    left_throttled = throttled * whole - (second_throttled * measured).sum(axis=1)
     second_usage = np.where(measured, mean, np.maximum(left[:, None], 0.0) / rest)
     share = np.clip(left_throttled[:, None] / rest, 0.0, 1.0)
     second_throttled = np.where(measured, second_throttled, share)

@@ -33,12 +33,13 @@ class ResizeBudget:
         self.shared = min(full, self.shared + half * max(elapsed, 0.0))
         self.emergency = min(full, self.emergency + half * max(elapsed, 0.0))
 
-    def take(self, wanted: int, *, emergency: bool) -> int:
-        """Takes up to `wanted` whole tokens and returns how many."""
-        given = min(wanted, int(self.shared))
-        self.shared -= given
-        if emergency:
-            more = min(wanted - given, int(self.emergency))
-            self.emergency -= more
-            given += more
-        return given
+    def available(self, *, emergency: bool) -> int:
+        """Whole tokens that may be taken now."""
+        return int(self.shared) + (int(self.emergency) if emergency else 0)
+
+    def take(self, count: int, *, emergency: bool) -> None:
+        """Takes tokens, at most as many as are available, from the shared ones first."""
+        assert count <= self.available(emergency=emergency), "no more tokens than there are"
+        shared = min(count, int(self.shared))
+        self.shared -= shared
+        self.emergency -= count - shared
