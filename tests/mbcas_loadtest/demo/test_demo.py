@@ -21,7 +21,7 @@ from mbcas_loadtest.demo.host import prepare_cgroups
 from mbcas_loadtest.demo.lines import LineView
 from mbcas_loadtest.demo.record import DemoRecord
 from mbcas_loadtest.node import cgroups
-from tests.mbcas_loadtest.demo.samples import whole_record
+from tests.mbcas_loadtest.demo import samples
 
 GONE_WITHIN_SECONDS = 20.0
 
@@ -165,7 +165,7 @@ def test_the_files_are_written_before_the_result_is_shown(
         del self, record
         raise BrokenPipeError
 
-    monkeypatch.setattr("mbcas_loadtest.demo.run.run_demo", lambda *_: whole_record())
+    monkeypatch.setattr("mbcas_loadtest.demo.run.run_demo", lambda *_: samples.record())
     monkeypatch.setattr(LineView, "finish", fail)
     files = ["--json", str(tmp_path / "a.json"), "--html", str(tmp_path / "a.html")]
 

@@ -252,8 +252,8 @@ def test_the_page_fetches_nothing_and_runs_nothing() -> None:
 
 
 def test_the_same_run_gives_the_same_page_and_picture() -> None:
-    assert page_html(whole_record()) == whole_page()
-    assert picture_svg(whole_record()) == whole_picture()
+    assert page_html(record()) == page_html(record())
+    assert picture_svg(record()) == picture_svg(record())
 
 
 def test_no_delay_is_shown_as_a_dash() -> None:
