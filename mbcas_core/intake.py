@@ -167,7 +167,7 @@ def _take_container(
         except FleetFullError as error:
             return _refuse_container(state, node, names, str(error))
         _admit(state, row, facts)
-        _adopt(state, row, facts)
+        _adopt(state, row, facts, None)
         _restart(state, row, facts, now)
         state.decisions.target_request[row] = state.ledger.desired_request[row]
         state.decisions.target_limit[row] = state.ledger.desired_limit[row]
@@ -192,9 +192,10 @@ def _update(state: State, row: int, facts: ContainerFacts, names: Names, now: fl
     old = state.fleet.names[row]
     # A pod keeps its names; what the uid stands for cannot be given another.
     state.fleet.names[row] = replace(old, container_id=names.container_id)
-    if old.container_id != names.container_id or (
+    restarted = old.container_id != names.container_id or (
         facts.restart_count > state.fleet.rows.restart_count[row]
-    ):
+    )
+    if restarted:
         _restart(state, row, facts, now)
         state.counts["restarts"] += 1
     if facts.generation < state.fleet.rows.generation[row]:
@@ -206,7 +207,7 @@ def _update(state: State, row: int, facts: ContainerFacts, names: Names, now: fl
         state.ledger.foreign_until[row] = now + state.parameters.foreign_rest_seconds
         state.decisions.reason[row] = int(Reason.CHANGED_ELSEWHERE)
         state.counts["foreign_changes"] += 1
-    _adopt(state, row, facts)
+    _adopt(state, row, facts, None if restarted else now)
 
 
 def _is_foreign(state: State, row: int, facts: ContainerFacts) -> bool:
@@ -230,13 +231,14 @@ def _whole_spec(facts: ContainerFacts) -> CpuResources:
     )
 
 
-def _adopt(state: State, row: int, facts: ContainerFacts) -> None:
+def _adopt(state: State, row: int, facts: ContainerFacts, now: float | None) -> None:
     ledger.adopt(
         state.ledger,
         row,
         spec=_whole_spec(facts),
         allocated=facts.allocated or CpuResources(),
         actual=facts.actual or CpuResources(),
+        now_seconds=now,
     )
 
 

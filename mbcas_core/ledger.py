@@ -38,6 +38,8 @@ class LedgerTable(Table):
     order_time: FloatArray = column(np.float64, fill=-np.inf)
     awaited: BoolArray = column(np.bool_, fill=False)
     """The last order's effect on the kernel has not been seen yet."""
+    told: BoolArray = column(np.bool_, fill=False)
+    """The shim has said since the last tick what is enforced; samples may be older than that."""
     lag: FloatArray = column(np.float64, fill=np.nan)
     changed_time: FloatArray = column(np.float64, fill=-np.inf)
     """When something applied last changed."""
@@ -72,10 +74,19 @@ def adopt(
     spec: CpuResources,
     allocated: CpuResources,
     actual: CpuResources,
+    now_seconds: float | None,
 ) -> None:
     """Starts from what is there, and desired is what the spec says.
 
     An order in flight was sent after the shim looked or before: it stays what is desired.
+
+    Args:
+        table: Changed.
+        row: Which row.
+        spec: What its spec says.
+        allocated: What the kubelet admitted; where nothing is said, the spec.
+        actual: What is enforced; where nothing is said, the spec.
+        now_seconds: The server's clock; None for the first look at a row, where nothing changed.
     """
     request, limit = spec.request_millicores or 0, spec.limit_millicores or 0
     if table.outcome[row] != IN_FLIGHT:
@@ -86,8 +97,12 @@ def adopt(
     table.allocated_request[row] = request if allocated_request is None else allocated_request
     table.allocated_limit[row] = limit if allocated_limit is None else allocated_limit
     actual_request, actual_limit = actual.request_millicores, actual.limit_millicores
-    table.applied_request[row] = request if actual_request is None else actual_request
-    table.applied_limit[row] = limit if actual_limit is None else actual_limit
+    applied_request = request if actual_request is None else actual_request
+    applied_limit = limit if actual_limit is None else actual_limit
+    if now_seconds is not None:
+        _note_change(table, row, applied_request, applied_limit, now_seconds)
+    table.applied_request[row], table.applied_limit[row] = applied_request, applied_limit
+    table.told[row] |= actual_limit is not None
 
 
 def is_foreign(table: LedgerTable, row: int, spec: CpuResources) -> bool:
@@ -153,14 +168,39 @@ def settle(
 
 def _set_applied(table: LedgerTable, row: int, actual: CpuResources, now_seconds: float) -> None:
     if actual.request_millicores is not None:
+        if actual.request_millicores != table.applied_request[row]:
+            table.changed_time[row] = now_seconds
         table.applied_request[row] = actual.request_millicores
     if actual.limit_millicores is not None:
         one = np.array([row])
+        table.told[row] = True
         observe_limit(
             table, one, np.array([float(actual.limit_millicores)]), now_seconds=now_seconds
         )
     elif table.awaited[row] and actual.request_millicores is not None:
         _arrived(table, np.array([row]), now_seconds)
+
+
+def _note_change(
+    table: LedgerTable, row: int, request: int, limit: int, now_seconds: float
+) -> None:
+    before = int(table.applied_limit[row])
+    if limit < before:
+        table.cut_time[row], table.cut_from[row] = now_seconds, before
+    if limit != before or request != table.applied_request[row]:
+        table.changed_time[row] = now_seconds
+
+
+def observe_samples(
+    table: LedgerTable, rows: IntArray, limit: FloatArray, *, now_seconds: float
+) -> None:
+    """Takes in, once a tick, the quotas that came with samples.
+
+    A sample may have been read before an order was carried out and be judged after its result.
+    """
+    newer = ~table.told[rows]
+    observe_limit(table, rows[newer], limit[newer], now_seconds=now_seconds)
+    table.told[:] = False
 
 
 def observe_limit(

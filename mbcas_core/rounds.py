@@ -86,7 +86,7 @@ def _tick(state: State, now: float) -> list[Effect]:
     )
     windows.push(state.windows, seconds)
     bursts.step(state.bursts, seconds)
-    ledger.observe_limit(
+    ledger.observe_samples(
         state.ledger, seconds.rows, state.counters.quota[seconds.rows], now_seconds=now
     )
     observed = state.windows.seconds[seconds.rows]
