@@ -12,6 +12,7 @@ import numpy as np
 from mbcas_core.fleet import Selection
 from mbcas_core.market.orders import Grants
 from mbcas_core.market.targets import Targets
+from mbcas_core.parameters import Parameters
 from mbcas_core.stability import hysteresis
 from mbcas_core.state import State
 from mbcas_core.units import MIN_CEILING_MILLICORES, BoolArray, FloatArray, IntArray
@@ -57,86 +58,112 @@ class Wishes:
     limit: IntArray
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Number:
+    """Request or limit of n rows: what it should be, and which way that is worth a move."""
+
+    target: IntArray
+    cut: IntArray
+    """The target, or the most of a cut that one round allows."""
+    up: BoolArray
+    down: BoolArray
+
+
 def wish(
     state: State, selection: Selection, standing: Standing, targets: Targets, now: float
 ) -> Wishes:
     """Compares what every row has with what it should have."""
-    parameters, fleet, rows = state.parameters, state.fleet, selection.rows
-    able = standing.auto & standing.fresh & standing.settled
-    moves_request = able & targets.reservation.takes_part
+    fleet, rows = state.fleet, selection.rows
     hard = standing.hard & targets.reservation.takes_part
-    moves_limit = able & (targets.ceiling_headroom.takes_part | hard)
-    moves_limit &= fleet.rows.has_limit[rows]
-    # The kernel takes no smaller quota, whatever little the market has to give.
-    limit = np.maximum(targets.ceiling_millicores, MIN_CEILING_MILLICORES)
-    request = targets.reservation_millicores
-    request = np.where(hard & fleet.rows.has_limit[rows], limit, request)
-    admitted = np.where(standing.hard | fleet.rows.strict[rows], 0, fleet.rows.admitted_limit[rows])
-    owed = np.minimum(targets.reservation.floor_millicores, targets.reservation.need_millicores)
-    up_request = moves_request & hysteresis.worth_raising(
-        standing.applied_request,
-        request,
-        owed=owed,
-        admitted=np.zeros_like(owed),
-        throttled=standing.throttled & standing.hard,
-        band_ratio=parameters.band_ratio,
-        band_millicores=parameters.band_millicores,
-    )
-    up_limit = moves_limit & hysteresis.worth_raising(
-        standing.applied_limit,
-        limit,
-        owed=np.where(hard, owed, admitted),
-        admitted=admitted,
-        throttled=standing.throttled,
-        band_ratio=parameters.band_ratio,
-        band_millicores=parameters.band_millicores,
-    )
-    down_request = moves_request & hysteresis.worth_cutting(
-        standing.applied_request,
-        request,
-        band_ratio=parameters.band_ratio,
-        band_millicores=parameters.band_millicores,
-    )
-    down_limit = moves_limit & hysteresis.worth_cutting(
-        standing.applied_limit,
-        limit,
-        band_ratio=parameters.band_ratio,
-        band_millicores=parameters.band_millicores,
-    )
-    up_request, up_limit = up_request | (hard & up_limit), up_limit | (hard & up_request)
-    down_request &= ~up_request & ~(hard & up_limit)
-    down_limit &= ~up_limit
-    contested = _contested(
+    request, limit = _numbers(state, standing, targets)
+    up_request, up_limit = request.up | (hard & limit.up), limit.up | (hard & request.up)
+    down_request, down_limit = request.down & ~up_request, limit.down & ~up_limit
+    contested = state.decisions.rationed[rows] & _contested(
         state, selection, standing, targets, up_request=up_request, up_limit=up_limit
     )
-    contested &= state.decisions.rationed[rows]
     cutting = down_request | down_limit
     # A lift is not cut, unless others wait for what the market says it has too much.
     protected = cutting & (standing.young | (standing.lifted & down_limit & ~contested))
-    rested = now - state.ledger.changed_time[rows] >= parameters.dwell_down_seconds
+    rested = now - state.ledger.changed_time[rows] >= state.parameters.dwell_down_seconds
     dwelling = cutting & ~protected & ~rested & ~contested
     held = protected | dwelling
-    least_request = hysteresis.limit_cut(
-        standing.applied_request, request, cut_max_ratio=parameters.cut_max_ratio
-    )
-    least_limit = hysteresis.limit_cut(
-        standing.applied_limit, limit, cut_max_ratio=parameters.cut_max_ratio
-    )
     down_request &= ~held
     down_limit &= ~held
-    limited = (down_request & (least_request > request)) | (down_limit & (least_limit > limit))
     return Wishes(
         up_request=up_request,
         up_limit=up_limit,
         down_request=down_request,
         down_limit=down_limit,
-        limited=limited,
+        limited=(down_request & (request.cut > request.target))
+        | (down_limit & (limit.cut > limit.target)),
         dwelling=dwelling,
         protected=protected,
         contested=contested & cutting,
-        request=np.where(down_request, least_request, request),
-        limit=np.where(down_limit, least_limit, limit),
+        request=np.where(down_request, request.cut, request.target),
+        limit=np.where(down_limit, limit.cut, limit.target),
     )
+
+
+def _numbers(state: State, standing: Standing, targets: Targets) -> tuple[_Number, _Number]:
+    """Request and limit of every row, each by itself."""
+    parameters, facts, rows = state.parameters, state.fleet.rows, standing.rows
+    able = standing.auto & standing.fresh & standing.settled
+    hard = standing.hard & targets.reservation.takes_part
+    has_limit = facts.has_limit[rows]
+    owed = np.minimum(targets.reservation.floor_millicores, targets.reservation.need_millicores)
+    admitted = np.where(standing.hard | facts.strict[rows], 0, facts.admitted_limit[rows])
+    # The kernel takes no smaller quota, whatever little the market has to give.
+    limit = np.maximum(targets.ceiling_millicores, MIN_CEILING_MILLICORES)
+    request = np.where(hard & has_limit, limit, targets.reservation_millicores)
+    return (
+        _compare(
+            parameters,
+            applied=standing.applied_request,
+            target=request,
+            moves=able & targets.reservation.takes_part,
+            owed=owed,
+            admitted=np.zeros_like(owed),
+            throttled=standing.throttled & standing.hard,
+        ),
+        _compare(
+            parameters,
+            applied=standing.applied_limit,
+            target=limit,
+            moves=able & has_limit & (targets.ceiling_headroom.takes_part | hard),
+            owed=np.where(hard, owed, admitted),
+            admitted=admitted,
+            throttled=standing.throttled,
+        ),
+    )
+
+
+def _compare(
+    parameters: Parameters,
+    *,
+    applied: IntArray,
+    target: IntArray,
+    moves: BoolArray,
+    owed: IntArray,
+    admitted: IntArray,
+    throttled: BoolArray,
+) -> _Number:
+    up = hysteresis.worth_raising(
+        applied,
+        target,
+        owed=owed,
+        admitted=admitted,
+        throttled=throttled,
+        band_ratio=parameters.band_ratio,
+        band_millicores=parameters.band_millicores,
+    )
+    down = hysteresis.worth_cutting(
+        applied,
+        target,
+        band_ratio=parameters.band_ratio,
+        band_millicores=parameters.band_millicores,
+    )
+    cut = hysteresis.limit_cut(applied, target, cut_max_ratio=parameters.cut_max_ratio)
+    return _Number(target=target, cut=cut, up=moves & up, down=moves & down)
 
 
 def _contested(
