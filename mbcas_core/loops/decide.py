@@ -73,7 +73,7 @@ def wish(
     state: State, selection: Selection, standing: Standing, targets: Targets, now: float
 ) -> Wishes:
     """Compares what every row has with what it should have."""
-    fleet, rows = state.fleet, selection.rows
+    rows = selection.rows
     hard = standing.hard & targets.reservation.takes_part
     request, limit = _numbers(state, standing, targets)
     up_request, up_limit = request.up | (hard & limit.up), limit.up | (hard & request.up)
