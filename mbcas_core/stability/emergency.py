@@ -20,6 +20,7 @@ from mbcas_core.units import BoolArray, FloatArray, IntArray
 
 SURGE_SECONDS = 2
 SUSTAINED_SECONDS = 6
+ROUNDING = 1e-6  # Ratios are kept as float32.
 EXIT_RATIO = 0.6
 CALM_SECONDS = 15.0
 """A lift that was not needed for so long sinks even while use stays near its peak."""
@@ -43,9 +44,10 @@ class EmergencyTable(Table):
 
 def surging(windows: WindowTable, rows: IntArray, tau: FloatArray) -> BoolArray:
     """True where a row is throttled enough to be lifted now."""
-    surge = throttled_ratio(windows, rows, seconds=SURGE_SECONDS) >= np.maximum(0.4, 6 * tau)
+    ratio = throttled_ratio(windows, rows, seconds=SURGE_SECONDS)
     least = least_throttled_ratio(windows, rows, seconds=SUSTAINED_SECONDS)
-    return surge | (least > np.maximum(0.15, 3 * tau))
+    surge: BoolArray = ratio >= np.maximum(0.4, 6 * tau) - ROUNDING
+    return surge | (least > np.maximum(0.15, 3 * tau) + ROUNDING)
 
 
 def lift(

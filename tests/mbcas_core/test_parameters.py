@@ -1,0 +1,46 @@
+"""Parameters out of range are refused by name."""
+
+import math
+from typing import Any
+
+import pytest
+
+from mbcas_core.errors import InvalidInputError
+from mbcas_core.events import PriorityClass
+from mbcas_core.parameters import Parameters
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("round_period_seconds", 0.5),
+        ("tick_period_seconds", math.nan),
+        ("quantum_millicores", 0),
+        ("cut_max_ratio", 1.5),
+        ("dwell_down_seconds", -1.0),
+        ("resize_budget_per_second", 0.0),
+        ("max_containers", math.inf),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_its_name(field: str, value: float) -> None:
+    given: dict[str, Any] = {field: value}
+
+    with pytest.raises(InvalidInputError) as refusal:
+        Parameters(**given)
+
+    assert [error.field for error in refusal.value.errors] == [field]
+    assert str(value) in str(refusal.value)
+
+
+def test_every_wrong_field_is_named_at_once() -> None:
+    with pytest.raises(InvalidInputError) as refusal:
+        Parameters(
+            band_ratio=-1.0,
+            tau={PriorityClass.CRITICAL: 0.01, PriorityClass.NORMAL: 0.9},
+        )
+
+    assert [error.field for error in refusal.value.errors] == [
+        "band_ratio",
+        "tau.normal",
+        "tau.low",
+    ]
