@@ -37,7 +37,7 @@ def of(
     """
     cases: list[tuple[BoolArray, Reason]] = [
         *_outside(state, standing, targets, now_seconds),
-        *_moved(state, standing, targets, wishes, raised=raised, cut=cut),
+        *_moved(state, selection, standing, targets, wishes, raised=raised, cut=cut),
         *_kept(state, selection, standing, targets, wishes),
     ]
     conditions = [condition for condition, _ in cases]
@@ -69,16 +69,19 @@ def _outside(
     ]
 
 
-def _short(targets: Targets) -> BoolArray:
-    """True where scarcity keeps a target below its need."""
+def _short(selection: Selection, targets: Targets) -> BoolArray:
+    """True where scarcity keeps a target below its need, and not its pod's cap alone."""
     short: BoolArray = np.zeros(targets.reclaim_bound.size, np.bool_)
     for good in (targets.reservation, targets.ceiling_headroom):
-        short |= good.takes_part & (good.target_millicores < good.need_millicores)
+        rationed = good.pod_allocation_millicores < good.pod_need_millicores
+        below = good.takes_part & (good.target_millicores < good.need_millicores)
+        short |= below & rationed[selection.pod_of_row]
     return short
 
 
 def _moved(
     state: State,
+    selection: Selection,
     standing: Standing,
     targets: Targets,
     wishes: Wishes,
@@ -91,7 +94,7 @@ def _moved(
     return [
         (raised & standing.lifted & state.emergency.rolled_back[rows], Reason.ROLLED_BACK),
         (raised & standing.lifted & ~sinking, Reason.EMERGENCY),
-        (raised & _short(targets), Reason.RATIONED),
+        (raised & _short(selection, targets), Reason.RATIONED),
         (raised, Reason.RAISED),
         (cut & sinking, Reason.DECAY),
         (cut & wishes.limited, Reason.CUT_LIMITED),
@@ -123,6 +126,6 @@ def _kept(
         (reduced[node], Reason.FLOORS_REDUCED),
         (standing.lifted, Reason.EMERGENCY_HELD),
         (on_target & at_admitted, Reason.ADMITTED_FLOOR),
-        (on_target & _short(targets), Reason.RATIONED),
+        (on_target & _short(selection, targets), Reason.RATIONED),
         (on_target, Reason.ON_TARGET),
     ]

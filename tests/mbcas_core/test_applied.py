@@ -158,3 +158,11 @@ def test_a_restart_with_a_smaller_quota_counts_as_no_cut() -> None:
     for _ in range(5):
         node.second()
     assert Reason.ROLLED_BACK not in {order.reason for _, order in node.orders}
+
+
+def test_a_container_at_its_cap_is_not_called_rationed_while_there_is_plenty() -> None:
+    node = LocalNode(limit=3000, usage=2900)  # Three quarters of the node, and never more.
+    for _ in range(12):
+        node.second()
+    (container,) = explain.market_view(node.rounds, "n", include_containers=True).containers
+    assert (container.ceiling.target_millicores, container.reason) == (3000, Reason.ON_TARGET)
