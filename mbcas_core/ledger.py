@@ -116,7 +116,9 @@ def is_foreign(table: LedgerTable, row: int, spec: CpuResources) -> bool:
         ),
         (spec.limit_millicores, table.desired_limit, table.allocated_limit, table.doubt_limit),
     ):
-        known = {int(desired[row]), int(allocated[row]), int(doubt[row])}
+        known = {int(desired[row]), int(allocated[row])}
+        if doubt[row] > 0:
+            known.add(int(doubt[row]))
         if (value or 0) not in known:
             return True
     return False
@@ -163,7 +165,8 @@ def settle(
     if result.outcome in (Outcome.REFUSED, Outcome.FAILED):
         wait = min(backoff_seconds * 2.0 ** min(int(table.failures[row]), 16), BACKOFF_MAX_SECONDS)
         table.failures[row] += 1
-        table.rest_until[row] = now_seconds + max(wait, result.retry_after_seconds or 0.0)
+        asked = min(result.retry_after_seconds or 0.0, BACKOFF_MAX_SECONDS)
+        table.rest_until[row] = now_seconds + max(wait, asked)
 
 
 def _set_applied(table: LedgerTable, row: int, actual: CpuResources, now_seconds: float) -> None:
