@@ -187,9 +187,11 @@ def _reason(state: State, row: int) -> Reason:
 
 def _reservation(state: State, row: int) -> ContainerGoodView:
     table, decided = state.ledger, not math.isnan(float(state.decisions.time[row]))
+    hard = state.fleet.rows.policy[row] == Policy.HARD_QUOTA  # One number, and one need.
+    need = state.decisions.ceiling_need if hard else state.decisions.reservation_need
     return ContainerGoodView(
         admitted_millicores=int(state.fleet.rows.admitted_request[row]),
-        need_millicores=int(state.decisions.reservation_need[row]) if decided else None,
+        need_millicores=int(need[row]) if decided else None,
         target_millicores=int(state.decisions.target_request[row]) if decided else None,
         desired_millicores=int(table.desired_request[row]),
         allocated_millicores=int(table.allocated_request[row]),
