@@ -1,6 +1,7 @@
 """Reasons in sentences, for people."""
 
 from mbcas_core.effects import Reason
+from mbcas_core.events import Policy
 from mbcas_core.views import ContainerView
 
 SENTENCES: dict[Reason, str] = {
@@ -38,16 +39,25 @@ SENTENCES: dict[Reason, str] = {
 
 def summary(container: ContainerView) -> str:
     """The primary reason of a container in a sentence."""
-    good = container.ceiling if container.ceiling.target_millicores else container.reservation
+    reservation, ceiling = container.reservation, container.ceiling
     words = {
-        "admitted": _cpu(good.admitted_millicores),
-        "need": _cpu(good.need_millicores),
-        "target": _cpu(good.target_millicores),
-        "desired": _cpu(good.desired_millicores),
-        "applied": _cpu(good.applied_millicores),
+        "admitted": (reservation.admitted_millicores, ceiling.admitted_millicores),
+        "need": (reservation.need_millicores, ceiling.need_millicores),
+        "target": (reservation.target_millicores, ceiling.target_millicores),
+        "desired": (reservation.desired_millicores, ceiling.desired_millicores),
+        "applied": (reservation.applied_millicores, ceiling.applied_millicores),
     }
-    return SENTENCES[container.reason].format(**words)
+    policy = container.policy
+    if container.reason == Reason.ADMITTED_FLOOR:  # It is about the ceiling alone.
+        policy = Policy.LIMITS_ONLY
+    said = {word: _cpu(*numbers, policy=policy) for word, numbers in words.items()}
+    return SENTENCES[container.reason].format(**said)
 
 
-def _cpu(millicores: int | None) -> str:
-    return "nothing" if millicores is None else f"{millicores}m"
+def _cpu(reservation: int | None, ceiling: int | None, *, policy: Policy) -> str:
+    """The number that the policy moves, or both."""
+    if ceiling is None or policy == Policy.REQUESTS_ONLY:
+        return "nothing" if reservation is None else f"{reservation}m"
+    if policy == Policy.REQUESTS_AND_LIMITS and reservation is not None:
+        return f"{reservation}m (ceiling {ceiling}m)"
+    return f"{ceiling}m"

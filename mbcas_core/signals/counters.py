@@ -5,8 +5,8 @@ samples of one run of a container make an *interval*; anything else makes none:
 
 - the first sample of an epoch, or after the shim connected again, is only a starting point;
 - a sample not later than the last one (duplicate, reordering) is ignored;
-- a counter that decreased, a rise that no machine could produce, or a clock that jumped by more than
-  five minutes, forward or back, drops the interval and starts from the newer sample;
+- a counter that decreased, a rise that no machine could produce, or a clock that jumped by more
+  than five minutes, forward or back, drops the interval and starts from the newer sample;
 - a negative or absurd value drops the sample.
 
 An interval is cut into whole seconds, oldest first. Where the sample carries detail, the last

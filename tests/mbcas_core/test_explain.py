@@ -1,0 +1,156 @@
+"""What is shown is what is so, and showing it changes nothing."""
+
+import numpy as np
+import pytest
+
+from mbcas_core import explain
+from mbcas_core.effects import Reason
+from mbcas_core.errors import FloorsExceedCapacityError, UnknownNodeError, UnknownPodError
+from mbcas_core.events import Mode, NodeDetached, Policy
+from mbcas_core.market.allocate import Bid
+from mbcas_core.sentences import SENTENCES
+from tests.mbcas_core.cluster import Mishap
+from tests.mbcas_core.world import World
+
+NODE = "cgroup-node"
+
+
+def lived(seed: int = 5, *, seconds: int = 20) -> World:
+    return World(seed).run([Mishap.NOTHING] * seconds)
+
+
+def test_what_is_not_there_is_said_by_name() -> None:
+    world = lived()
+
+    with pytest.raises(UnknownNodeError, match="elsewhere"):
+        explain.market_view(world.rounds, "elsewhere", include_containers=False)
+    with pytest.raises(UnknownPodError, match="shop/nobody"):
+        explain.explain_pod(world.rounds, "shop", "nobody")
+
+
+def test_a_market_shows_every_container_once_in_order() -> None:
+    world = lived()
+
+    view = explain.market_view(world.rounds, NODE, include_containers=True)
+
+    shown = [(view.namespace, view.pod, view.container) for view in view.containers]
+    facts = [container.facts for container in world.node(NODE).containers]
+    assert shown == sorted((f.namespace, f.pod, f.container) for f in facts)
+    assert view.live
+    assert view.allocatable_millicores == world.node(NODE).facts.allocatable_millicores
+    brief = explain.market_view(world.rounds, NODE, include_containers=False)
+    assert brief.containers == []
+    assert brief.reservation == view.reservation
+
+
+def test_what_is_billed_adds_up() -> None:
+    world = lived()
+
+    for node in world.nodes:
+        view = explain.market_view(world.rounds, node.name, include_containers=True)
+        requests = limits = 0
+        for container in view.containers:
+            request = _most(container.reservation)
+            limit = _most(container.ceiling) or request
+            hard = container.policy == Policy.HARD_QUOTA
+            requests += limit if hard else request
+            limits += limit
+        assert view.reservation.billed_millicores == requests
+        assert view.ceiling.billed_millicores == limits
+
+
+def _most(good: object) -> int:
+    numbers = (getattr(good, f"{name}_millicores") for name in ("desired", "allocated", "applied"))
+    return max(number or 0 for number in numbers)
+
+
+def test_a_node_without_a_shim_is_not_live_and_its_containers_are_stale() -> None:
+    world = lived()
+
+    world.tell(NodeDetached(node=NODE, time_seconds=world.now))
+
+    view = explain.market_view(world.rounds, NODE, include_containers=True)
+    assert not view.live
+    assert {container.reason for container in view.containers} == {Reason.STALE}
+
+
+def test_a_change_is_found_by_its_tick() -> None:
+    world = lived()
+    tick = world.rounds.tick_count
+
+    assert explain.changed_nodes(world.rounds, tick) == []
+    world.second()
+
+    assert explain.changed_nodes(world.rounds, tick) == ["cgroup-node", "resize-node"]
+
+
+def test_a_recommendation_is_what_a_market_with_everyone_would_give() -> None:
+    world = next(
+        world
+        for world in (lived(seed, seconds=30) for seed in range(40))
+        if any(
+            c.facts.mode == Mode.RECOMMEND
+            and c.facts.policy == Policy.HARD_QUOTA
+            and not c.facts.skip_reason
+            and c.kernel.mean_millicores > 50
+            for c in world.node(NODE).containers
+        )
+    )
+
+    decisions = [
+        decision
+        for pod in explain.pod_names(world.rounds)
+        for decision in explain.explain_pod(world.rounds, *pod.split("/"))
+        if decision.container.mode == Mode.RECOMMEND and decision.reservation.takes_part
+    ]
+
+    assert decisions
+    for decision in decisions:
+        assert decision.container.reason == Reason.MODE
+        assert decision.container.reservation.target_millicores == (
+            decision.reservation.target_millicores
+        )
+        assert decision.order.last_order_id == 0
+
+
+def test_live_bids_count_in_an_allocation() -> None:
+    world = lived(seconds=30)
+    before = repr(explain.market_view(world.rounds, NODE, include_containers=True))
+    bid = Bid(id="new", need_millicores=50, floor_millicores=0, cap_millicores=0, weight=100.0)
+
+    answer = explain.allocate(world.rounds, NODE, [bid])
+
+    assert answer.price_before is not None
+    assert 0 <= answer.allocations[0].allocation_millicores <= 50
+    huge = Bid(
+        id="huge",
+        need_millicores=10**6,
+        floor_millicores=10**6,
+        cap_millicores=0,
+        weight=1.0,
+    )
+    with pytest.raises(FloorsExceedCapacityError):
+        explain.allocate(world.rounds, NODE, [huge])
+    assert repr(explain.market_view(world.rounds, NODE, include_containers=True)) == before
+
+
+def test_looking_changes_nothing() -> None:
+    draw = np.random.default_rng(8)
+    mishaps = [list(Mishap)[i] for i in draw.integers(0, len(Mishap), 40).tolist()]
+
+    def look(world: World) -> None:
+        for pod in explain.pod_names(world.rounds):
+            explain.explain_pod(world.rounds, *pod.split("/"))
+
+    watched = World(8)
+    watched.on_tick.append(look)
+    watched.run(mishaps)
+
+    alone = World(8).run(mishaps)
+    assert [repr(effects) for _, effects in watched.log] == [
+        repr(effects) for _, effects in alone.log
+    ]
+
+
+def test_every_reason_has_a_sentence() -> None:
+    assert set(SENTENCES) == set(Reason)
