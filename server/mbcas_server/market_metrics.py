@@ -134,7 +134,9 @@ class MarketMetrics:
         pods = dict.fromkeys((row.namespace, row.pod) for row in view.containers)
         for namespace, pod in pods:
             try:
-                yield from self._core.explain_pod(namespace, pod)
+                decisions = self._core.explain_pod(namespace, pod)
+                # A pod of this name may be on other nodes too, and has its series there.
+                yield from (item for item in decisions if item.node == view.node)
             except UnknownPodError:
                 continue  # Two views of a moving world.
 

@@ -88,6 +88,18 @@ async def test_rows_of_containers_are_capped(limit: int, rows: int) -> None:
     assert len(families["mbcas_shadow_price"].samples) == 2
 
 
+async def test_pods_of_one_name_on_two_nodes_have_one_series_each() -> None:
+    core = FakeCore()
+    row = container_view(pod="twin")
+    nodes = ("node-a", "node-b")
+    core.views = {node: market_view(node, containers=[row]) for node in nodes}
+    twins = [decision_view(row, node=node) for node in nodes]
+    core.pods = {(row.namespace, row.pod): twins}
+    families = await MarketMetrics(core, VirtualClock(), containers_max=9).gather()
+    (weights,) = [family for family in families if family.name == "mbcas_effective_weight"]
+    assert [sample.labels["node"] for sample in weights.samples] == ["node-a", "node-b"]
+
+
 async def test_health_is_ok_while_ticks_are_completed_and_other_paths_are_not_found() -> None:
     async with server(http_address="127.0.0.1:0") as world:
         assert await fetch(world, "/healthz") == (200, "ok\n")
