@@ -96,9 +96,9 @@ def _moved(
         (raised & standing.lifted & ~sinking, Reason.EMERGENCY),
         (raised & _short(selection, targets), Reason.RATIONED),
         (raised, Reason.RAISED),
+        (cut & wishes.contested, Reason.CUT_FOR_OTHERS),
         (cut & sinking, Reason.DECAY),
         (cut & wishes.limited, Reason.CUT_LIMITED),
-        (cut & wishes.contested, Reason.CUT_FOR_OTHERS),
         (cut & targets.reclaim_bound, Reason.RECLAIM_BOUND),
         (cut, Reason.CUT),
     ]
