@@ -68,7 +68,7 @@ app = typer.Typer(
 
 
 @app.command()
-def top(  # noqa: PLR0913 - one parameter is one option.
+def top(
     *,
     server: ServerOption = DEFAULT_SERVER,
     token_file: TokenOption = None,
@@ -93,7 +93,7 @@ def top(  # noqa: PLR0913 - one parameter is one option.
 
 
 @app.command()
-def markets(  # noqa: PLR0913 - one parameter is one option.
+def markets(
     *,
     server: ServerOption = DEFAULT_SERVER,
     token_file: TokenOption = None,
@@ -110,7 +110,7 @@ def markets(  # noqa: PLR0913 - one parameter is one option.
 
 
 @app.command()
-def explain(  # noqa: PLR0913 - one parameter is one option.
+def explain(
     pod: Annotated[str, typer.Argument(metavar="[NAMESPACE/]POD", help="The pod.")],
     *,
     server: ServerOption = DEFAULT_SERVER,
@@ -135,7 +135,7 @@ def explain(  # noqa: PLR0913 - one parameter is one option.
 
 
 @app.command()
-def allocate(  # noqa: PLR0913 - one parameter is one option.
+def allocate(
     *,
     file: Annotated[
         Path, typer.Option("-f", "--file", help=f"YAML with bids, such as {BIDS_FILE_EXAMPLE}.")
