@@ -50,13 +50,6 @@ class Rounds:
     def tick_count(self) -> int:
         return self.state.tick_count
 
-    @property
-    def wants_tick(self) -> bool:
-        """True where a node waits for nothing but a tick: an order it needed has ended."""
-        nodes = self.state.fleet.nodes
-        waiting = nodes.attached & nodes.waiting & (nodes.next_round == -math.inf)
-        return bool(waiting.any())
-
     def handle(self, event: Event) -> list[Effect]:
         """Applies one event and returns what the caller must now do, in order."""
         match event:
@@ -85,7 +78,7 @@ def _tick(state: State, now: float) -> list[Effect]:
         dropped=state.counts,
     )
     windows.push(state.windows, seconds)
-    bursts.step(state.bursts, seconds)
+    state.counts["bursts_detected"] += bursts.step(state.bursts, seconds)
     ledger.observe_samples(
         state.ledger, seconds.rows, state.counters.quota[seconds.rows], now_seconds=now
     )

@@ -25,6 +25,8 @@ from mbcas_core.workload.bursts import remembered_peak
 
 ROLLBACK_TAUS = 3.0
 MIN_LIFT_MILLICORES = 10
+MIN_ROUND_SECONDS = 0.5
+"""A node that cannot grant a lift is cleared at once, but not more often than this."""
 
 
 def run(state: State, seconds: Seconds, *, now_seconds: float) -> list[Effect]:
@@ -119,7 +121,8 @@ def _grant(state: State, rows: IntArray, now: float) -> list[Effect]:
     worth = lifted & (limit - billed_limit >= MIN_LIFT_MILLICORES)
     short = lifted & (limit < wish)
     hungry = np.unique(selection.nodes[selection.node_of_row[short]])
-    fleet.nodes.next_round[hungry] = -np.inf
+    rested = now - fleet.nodes.round_time[hungry] >= MIN_ROUND_SECONDS
+    fleet.nodes.next_round[hungry[rested]] = -np.inf
     own: IntArray = np.flatnonzero(worth)
     sent, effects = _send(state, everyone[own], request[own], limit[own], now)
     _note_sent(state, selection, grants, own[sent], now)

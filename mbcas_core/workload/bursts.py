@@ -45,12 +45,14 @@ class BurstTable(Table):
     """Seconds since the last burst ended."""
 
 
-def step(table: BurstTable, new: Seconds) -> None:
-    """Takes in new seconds, oldest first."""
+def step(table: BurstTable, new: Seconds) -> int:
+    """Takes in new seconds, oldest first, and returns how many bursts it now remembers more."""
     k = new.usage.shape[1]
+    before = int(table.bursts[new.rows].sum())
     for j in range(k):
         here = new.count >= k - j
         _second(table, new.rows[here], new.usage[here, j])
+    return int(table.bursts[new.rows].sum()) - before
 
 
 def _second(table: BurstTable, rows: IntArray, usage: FloatArray) -> None:

@@ -73,6 +73,11 @@ class _Families:
             "mbcas_hysteresis_skips", "Moves held back by band, dwell or spacing"
         )
     )
+    bursts_detected: CounterMetricFamily = field(
+        default_factory=lambda: CounterMetricFamily(
+            "mbcas_burst_detected", "Bursts that agents remembered the height of"
+        )
+    )
     fastloop_seconds: GaugeMetricFamily = field(
         default_factory=lambda: GaugeMetricFamily(
             "mbcas_fastloop_active_duration_seconds",
@@ -115,6 +120,7 @@ class MarketMetrics:
         self._add_containers(families, rows)
         counters = dict(self._core.counters)
         families.hysteresis_skips.add_metric((), counters.get("hysteresis_skips", 0))
+        families.bursts_detected.add_metric((), counters.get("bursts_detected", 0))
         for name, count in sorted(counters.items()):
             families.core_events.add_metric((name,), count)
         return families.all()
