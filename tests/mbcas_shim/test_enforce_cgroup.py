@@ -208,6 +208,7 @@ async def test_restoring_brings_back_the_larger_or_exactly_what_was_admitted(
     await bench.apply(order(limit=current, request=current, restores_exactly=exactly))
 
     failed = await bench.enforcer.restore()
+    bench.row().cgroup.close()
 
     expected = admitted if exactly else max(current, admitted)
     assert failed == 0

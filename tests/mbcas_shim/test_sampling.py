@@ -80,6 +80,7 @@ def test_a_late_reading_does_not_change_the_mean_of_a_steady_use(
     bench = Bench(tmp_path_factory.mktemp("tree"))
 
     bench.second(float(millicores), elapsed)
+    bench.row.cgroup.close()
 
     ((slices, _),) = bench.track.detail
     assert slices == pytest.approx([millicores] * 10, abs=1)
