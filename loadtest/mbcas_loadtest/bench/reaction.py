@@ -87,7 +87,7 @@ def _run_node(
     with ExitStack() as cleanup:
         cleanup.callback(machine.close)
         machine.open()
-        control = Control(machine, node_millicores=size, folder=folder)
+        control = Control(machine, node_millicores=size, policy=POLICY, folder=folder)
         cleanup.callback(control.stop)
         control.start_server(server_flags(policy=POLICY, burst=False), stop)
         control.start_shim(stop)

@@ -30,11 +30,14 @@ VIOLATIONS = "mbcas_invariant_violations_total"
 class Control:
     """Server and shim of one phase: start both, show the containers, read, stop."""
 
-    def __init__(self, machine: Machine, *, node_millicores: int, folder: Path) -> None:
+    def __init__(
+        self, machine: Machine, *, node_millicores: int, policy: str, folder: Path
+    ) -> None:
         self._market: MarketWatch | None = None
         self._addresses: Addresses | None = None
         self._machine = machine
         self._node_millicores = node_millicores
+        self._policy = policy
         self._containers_path = folder / "containers.yaml"
         self._folder = folder
         self._server: Daemon | None = None
@@ -140,6 +143,7 @@ class Control:
             containers,
             node_name=self._machine.node_name,
             node_millicores=self._node_millicores,
+            policy=self._policy,
         )
 
     def _daemons(self) -> list[Daemon]:

@@ -174,9 +174,18 @@ def count_metric(page: str, name: str, **labels: str) -> int:
 
 
 def write_containers(
-    path: Path, containers: Sequence[Container], *, node_name: str, node_millicores: int
+    path: Path,
+    containers: Sequence[Container],
+    *,
+    node_name: str,
+    node_millicores: int,
+    policy: str,
 ) -> None:
-    """Writes the file by which the shim knows its node and containers, in one step."""
+    """Writes the file by which the shim knows its node and containers, in one step.
+
+    The policy stands there too: a shim that starts while the server is gone must know from the file
+    whether its fail-safe may leave more than what was admitted.
+    """
     content = {
         "node": {"allocatable": f"{node_millicores}m", "unmanaged": "0m"},
         "containers": [
@@ -186,6 +195,7 @@ def write_containers(
                 "request": f"{container.declared.millicores}m",
                 "limit": f"{container.declared.millicores}m",
                 "priority": container.declared.workload.priority_class,
+                "policy": policy,
             }
             for container in containers
         ],

@@ -158,9 +158,12 @@ class _Demo:
         )
 
     def _control(self, machine: Machine, cleanup: ExitStack) -> Control:
-        control = Control(machine, node_millicores=self._node_millicores, folder=self._folder)
+        policy = self._options.policy
+        control = Control(
+            machine, node_millicores=self._node_millicores, policy=policy, folder=self._folder
+        )
         cleanup.callback(control.stop)
-        flags = server_flags(policy=self._options.policy, burst=self._options.burst)
+        flags = server_flags(policy=policy, burst=self._options.burst)
         control.start_server(flags, self._stop)
         control.start_shim(self._stop)
         return control

@@ -36,13 +36,20 @@ def test_the_shim_takes_the_containers_as_they_were_declared(tmp_path: Path) -> 
     containers = [Container(declared=one, arrivals=None) for one in declared]
     path = tmp_path / "containers.yaml"
 
-    write_containers(path, containers, node_name="mbcas-demo-1-2", node_millicores=1600)
+    write_containers(
+        path,
+        containers,
+        node_name="mbcas-demo-1-2",
+        node_millicores=1600,
+        policy="hard-quota",
+    )
 
     read = load_containers(path)
     assert read.node.allocatable_millicores == 1600
     assert [row.limit_millicores for row in read.containers] == [one.millicores for one in declared]
     assert [row.priority for row in read.containers] == [w.priority_class for w in WORKLOADS]
     assert read.containers[0].cgroup == "mbcas-demo-1-2/api"
+    assert all(row.is_restored_exactly for row in read.containers)
 
 
 def test_the_server_takes_the_flags_of_every_policy() -> None:
