@@ -1,4 +1,4 @@
-"""Gives back admitted values when the server has been silent for too long."""
+"""Gives back admitted values, without burst credit, when the server was silent for too long."""
 
 import logging
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from mbcas_shim.clock import Clock
 from mbcas_shim.counters import Counters
 from mbcas_shim.enforce import Enforcer
 
-RETRY_SECONDS = 30.0  # While the server stays silent, rows that could not be restored.
+RETRY_SECONDS = 30.0  # While the server stays silent, what could not be given back.
 
 _log = logging.getLogger(__name__)
 
@@ -64,11 +64,11 @@ class Failsafe:
         self._counters.count(
             "failsafe_entered", f"no word from the server for {self._silent_seconds():.0f} s"
         )
-        _log.warning("fail-safe entered: admitted values come back")
+        _log.warning("fail-safe entered: admitted values come back, burst credit goes")
         while self._is_silent():
-            failed = await self._enforcer.restore()
+            failed = await self._enforcer.restore() + await self._enforcer.zero_bursts()
             if failed:
-                _log.warning("fail-safe could not restore rows=%d", failed)
+                _log.warning("fail-safe could not give back all failed=%d", failed)
             retry_seconds = self._clock.now_seconds() + RETRY_SECONDS
             while self._is_silent() and self._clock.now_seconds() < retry_seconds:
                 await self._sleep(1.0)

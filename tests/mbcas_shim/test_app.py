@@ -185,15 +185,30 @@ async def test_a_burst_left_behind_is_gone_before_the_first_report(bench: Bench)
     assert np.frombuffer(report.samples.burst_usec, "<i8").tolist() == [0]
 
 
-async def test_silence_of_the_server_brings_admitted_values_back(bench: Bench) -> None:
+async def test_silence_of_the_server_brings_admitted_values_back_and_takes_burst_away(
+    bench: Bench,
+) -> None:
     async with bench.running():
         await bench.link.next_report()
-        await bench.link.say(orders(100))
+        await bench.link.say(orders(100, burst_usec=9000))
         await bench.report_with("order_results")
+        during = bench.bandwidth
         await bench.pass_seconds(305)
-        quota_usec = bench.bandwidth.quota_usec
+        after = bench.bandwidth
 
-    assert quota_usec == 30_000
+    assert during == Bandwidth(10_000, 100_000, 9000)
+    assert after == Bandwidth(30_000, 100_000, 0)
+
+
+async def test_after_the_silence_burst_credit_comes_back_by_order(bench: Bench) -> None:
+    async with bench.running():
+        await bench.link.next_report()
+        await bench.pass_seconds(305)
+        await bench.link.say(orders(300, burst_usec=9000))
+        await bench.report_with("order_results")
+        again = bench.bandwidth
+
+    assert again == Bandwidth(30_000, 100_000, 9000)
 
 
 async def test_a_superseded_shim_ends_and_leaves_all_to_its_successor(bench: Bench) -> None:

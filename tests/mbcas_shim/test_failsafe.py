@@ -13,9 +13,14 @@ class CountingEnforcer(SlowEnforcer):
     def __init__(self) -> None:
         super().__init__()
         self.restored = 0
+        self.bursts_zeroed = 0
 
     async def restore(self) -> int:
         self.restored += 1
+        return 0
+
+    async def zero_bursts(self) -> int:
+        self.bursts_zeroed += 1
         return 0
 
 
@@ -50,6 +55,15 @@ async def test_rows_come_back_after_the_silence_and_not_before(bench: Bench) -> 
     assert before == 0
     assert bench.enforcer.restored == 1
     assert bench.failsafe.is_active
+
+
+async def test_burst_credit_goes_with_the_silence_and_not_before(bench: Bench) -> None:
+    await bench.clock.advance(299)
+    before = bench.enforcer.bursts_zeroed
+    await bench.clock.advance(1)
+
+    assert before == 0
+    assert bench.enforcer.bursts_zeroed == 1
 
 
 async def test_a_word_from_the_server_puts_it_off(bench: Bench) -> None:
