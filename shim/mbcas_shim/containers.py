@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic import model_validator as _model_validator
@@ -66,7 +66,10 @@ class DeclaredContainer(_Strict):
 
     @_model_validator(mode="after")
     def _check_order(self) -> Self:
-        _check_at_most("request", self.admitted_request_millicores, "limit", self.limit_millicores)
+        request_millicores = self.admitted_request_millicores
+        given = "request" if self.request_millicores is not None else "request (by default limit)"
+        _check_at_most("request", request_millicores, "limit", self.limit_millicores)
+        _check_at_most(given, request_millicores, "max", self.max_millicores)
         _check_at_most("min", self.min_millicores, "max", self.max_millicores)
         _check_at_most("min-acceptable", self.min_acceptable_millicores, "max", self.max_millicores)
         return self
@@ -124,6 +127,19 @@ class ContainersFile(_Strict):
                 first[value] = index
         return self
 
+    @_model_validator(mode="after")
+    def _check_apart(self) -> Self:
+        cgroups = {container.cgroup: index for index, container in enumerate(self.containers)}
+        for index, container in enumerate(self.containers):
+            for parent in PurePosixPath(container.cgroup).parents:
+                if str(parent) in cgroups:
+                    raise ValueError(
+                        f"containers[{index}]: its cgroup {container.cgroup} lies inside "
+                        f"{parent}, the cgroup of containers[{cgroups[str(parent)]}], and would be "
+                        "counted twice; declare only one of them"
+                    )
+        return self
+
 
 def load_containers(path: Path) -> ContainersFile:
     """Reads and checks a file.
@@ -136,8 +152,7 @@ def load_containers(path: Path) -> ContainersFile:
         return ContainersFile.model_validate(loaded)
     except ValidationError as error:
         lines = [
-            f"{path}: {_field(problem['loc'], loaded)}"
-            f"{str(problem['msg']).removeprefix('Value error, ')}"
+            f"{path}: {_field(problem['loc'], loaded)}{_message(dict(problem))}"
             for problem in error.errors()
         ]
         raise ConfigurationError("\n".join(lines)) from error
@@ -184,6 +199,16 @@ def _check_at_most(low: str, low_value: int | None, high: str, high_value: int |
         raise ValueError(
             f"{low} {low_value}m is above {high} {high_value}m; lower {low} or raise {high}"
         )
+
+
+def _message(problem: dict[str, Any]) -> str:
+    if problem["type"] != "extra_forbidden":
+        return str(problem["msg"]).removeprefix("Value error, ")
+    models: dict[str | int, type[_Strict]] = {"node": DeclaredNode, "containers": DeclaredContainer}
+    location = problem["loc"]
+    model = models[location[0]] if len(location) > 1 else ContainersFile
+    keys = [field.alias or name for name, field in model.model_fields.items()]
+    return f"there is no such key; there are {', '.join(keys)}"
 
 
 def _field(location: tuple[int | str, ...], loaded: object) -> str:

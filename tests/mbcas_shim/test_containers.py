@@ -71,7 +71,19 @@ def test_a_request_that_is_not_given_is_the_limit() -> None:
         (container(cgroup="/a"), "not absolute"),
         (container(cgroup="a/../b"), r"without '\.\.'"),
         (container(cgroup="."), "not the mount itself"),
-        (container(colour="red"), r"containers\[0\]\.colour \(api\): Extra inputs"),
+        (
+            container(colour="red"),
+            r"containers\[0\]\.colour \(api\): there is no such key; there are name,.* isolation$",
+        ),
+        (container(max="200m"), "request 300m is above max 200m; lower request or raise max"),
+        (
+            "- {name: api, cgroup: api, limit: 300m, max: 200m}\n",
+            r"request \(by default limit\) 300m is above max 200m",
+        ),
+        (
+            container(cgroup="pod/a/b") + container(name="b", cgroup="pod"),
+            r"containers\[0\]: its cgroup pod/a/b lies inside pod, the cgroup of containers\[1\]",
+        ),
         (container(mode="on"), r"containers\[0\]\.mode"),
         (container(name="A_b"), r"containers\[0\]\.name"),
         (container() + container(cgroup="b"), r"containers\[0\] and containers\[1\].*the name"),
@@ -87,6 +99,28 @@ def test_a_bad_container_is_an_error_with_its_place_and_the_remedy(
         load_containers(path)
 
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("nodes: {}", "nodes: there is no such key; there are node, containers$"),
+        ("node: {cpus: 1}", r"node\.cpus: there is no such key; there are allocatable, unmanaged$"),
+    ],
+)
+def test_an_unknown_key_is_answered_with_the_keys_there_are(
+    text: str, words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        load_containers(write(tmp_path, text))
+
+
+def test_cgroups_beside_each_other_may_begin_with_the_same_letters(tmp_path: Path) -> None:
+    text = container(cgroup="pod/api") + container(name="b", cgroup="pod/api-2")
+
+    content = load_containers(write(tmp_path, f"containers:\n{text}"))
+
+    assert len(content.containers) == 2
 
 
 @pytest.mark.parametrize(
