@@ -22,7 +22,7 @@ from mbcas_shim.settings import read_token
 
 FIRST_DIRECTIVE_SECONDS = 10.0  # The settings come at once; a server that is up needs no longer.
 _BACKOFF_FIRST_SECONDS = 0.25
-_BACKOFF_MAX_SECONDS = 30.0
+_BACKOFF_MAX_SECONDS = 10.0
 _ERROR_DOMAIN = "mbcas.io"
 _STATUS_DETAILS_KEY = "grpc-status-details-bin"
 _CHANNEL_OPTIONS = (
@@ -164,7 +164,7 @@ class Uplink:
 
 
 def backoff_seconds(uniform: Callable[[], float]) -> Iterator[float]:
-    """Doubles from a quarter of a second to half a minute, each shortened by up to a half."""
+    """Doubles from a quarter of a second to ten seconds, each shortened by up to a half."""
     wait = _BACKOFF_FIRST_SECONDS
     while True:
         yield wait * (1 - uniform() / 2)

@@ -7,10 +7,10 @@ from mbcas_shim.uplink import backoff_seconds
 
 
 @given(st.floats(0, 1, exclude_max=True))
-def test_waits_double_up_to_half_a_minute_and_jitter_shortens_them_by_at_most_half(
+def test_waits_double_up_to_ten_seconds_and_jitter_shortens_them_by_at_most_half(
     chance: float,
 ) -> None:
     waits = list(itertools.islice(backoff_seconds(lambda: chance), 12))
 
-    whole = [min(0.25 * 2**attempt, 30.0) for attempt in range(12)]
+    whole = [min(0.25 * 2**attempt, 10.0) for attempt in range(12)]
     assert all(full / 2 <= wait <= full for wait, full in zip(waits, whole, strict=True))
