@@ -134,8 +134,9 @@ def _send(state: State, changes: Changes, sent: BoolArray, lane: Lane, now: floa
     ids = state.last_order_id + 1 + np.arange(rows.size)
     state.last_order_id += rows.size
     orders: dict[int, list[Order]] = defaultdict(list)
+    reasons = changes.reason[sent]
     for i, row in enumerate(rows.tolist()):
-        reason = Reason(int(changes.reason[sent][i]))
+        reason = Reason(int(reasons[i]))
         order = _order(
             state,
             row,

@@ -24,6 +24,7 @@ from mbcas_core.events import (
     COUNTERS,
     ContainerFacts,
     CpuResources,
+    Enforcement,
     Mode,
     NodeAttached,
     NodeFacts,
@@ -98,7 +99,8 @@ def bench_core(
 
     Returns:
         Figures in milliseconds and bytes. `round_msec` is a tick that clears every node at once;
-        in a tick like any other a fifteenth of them is due.
+        in a tick like any other a fifteenth of them is due. The nodes' shims patch pods, so the
+        resize budget bounds the orders, as on a cluster of this size.
     """
     rows = nodes * containers
     rounds = Rounds(
@@ -367,7 +369,9 @@ def _attach(rounds: Rounds, nodes: int, containers: int) -> None:
         )
         report = Report(
             full_inventory=True,
-            node_facts=NodeFacts(allocatable_millicores=NODE_MILLICORES, cpu_count=16),
+            node_facts=NodeFacts(
+                allocatable_millicores=NODE_MILLICORES, cpu_count=16, enforcement=Enforcement.RESIZE
+            ),
             containers=facts,
         )
         rounds.handle(ReportArrived(node=name, time_seconds=0.0, report=report))
