@@ -155,13 +155,13 @@ def _target(good: GoodDecisionView, quantum: int) -> list[str]:
         good.pod_need_millicores, good.pod_floor_millicores, good.pod_weight, good.node_level
     )
     alone = good.pod_need_millicores if good.node_level is None else pod
-    reduced = _floors_were_reduced(good)
-    if reduced:
-        # Then the level is one of millicores per floor.
-        alone = _reduced(good.pod_need_millicores, good.pod_floor_millicores, good.node_level)
-    wrong = _check(
-        "pod's allocation", good.pod_allocation_millicores, alone - quantum, alone + quantum
-    )
+    # Where the node's floors did not fit, its level is one of millicores per floor; the record of
+    # a pod does not say which it is.
+    reduced = _reduced(good.pod_need_millicores, good.pod_floor_millicores, good.node_level)
+    levels = [alone] if good.node_level is None else [alone, reduced]
+    wrong = []
+    if not any(abs(good.pod_allocation_millicores - x) <= quantum for x in levels):
+        wrong.append(f"the pod has {good.pod_allocation_millicores}, by hand {levels}")
     if good.pod_level is not None:
         own = _share(
             good.need_millicores, good.floor_millicores, good.container_weight, good.pod_level
@@ -172,11 +172,6 @@ def _target(good: GoodDecisionView, quantum: int) -> list[str]:
             wrong.append(f"target is {good.target_millicores}, by hand {own} or {low}")
     most = min(good.need_millicores, good.pod_allocation_millicores)
     return wrong + _check("target", good.target_millicores, 0, most)
-
-
-def _floors_were_reduced(good: GoodDecisionView) -> bool:
-    counted = min(good.pod_need_millicores, good.pod_floor_millicores)
-    return good.node_level is not None and good.pod_allocation_millicores < counted
 
 
 def _share(need: int, floor: int, weight: float, level: float | None) -> float:

@@ -88,6 +88,13 @@ class LocalNode:
             second_throttled=np.zeros(0, np.uint8),
         )
 
+    def wait_for_an_order(self) -> None:
+        for _ in range(300):
+            self.second()
+            if self.orders:
+                return
+        raise AssertionError("no order came")
+
     def second(self) -> list[Order]:
         """Lives through one second; orders of its tick are carried out at once."""
         self.now += 1.0
@@ -121,8 +128,7 @@ def test_a_container_that_was_cut_rests_before_it_is_cut_again() -> None:
 
 def test_a_container_that_is_throttled_after_a_cut_has_it_taken_back() -> None:
     node = LocalNode()
-    while not node.orders:
-        node.second()
+    node.wait_for_an_order()
     assert node.limit == 400
     node.usage = 420  # Too little above its quota to be missed for long, were it not for the cut.
     for _ in range(4):
@@ -133,10 +139,11 @@ def test_a_container_that_is_throttled_after_a_cut_has_it_taken_back() -> None:
 
 def test_a_sample_read_before_an_order_was_carried_out_does_not_undo_it() -> None:
     node = LocalNode()
-    while not node.orders:
+    for _ in range(300):
         node.now += 1.0
         node.report(samples=(node.sample(),))
-        node.tick()
+        if node.tick():
+            break
     order = node.orders[0][1]
     node.now += 1.0
     stale = node.sample()

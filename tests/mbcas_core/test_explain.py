@@ -1,5 +1,7 @@
 """What is shown is what is so, and showing it changes nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -115,6 +117,10 @@ def test_a_recommendation_is_what_a_market_with_everyone_would_give() -> None:
 
 def test_live_bids_count_in_an_allocation() -> None:
     world = lived(seconds=30)
+    node = world.node(NODE)
+    node.facts = replace(node.facts, allocatable_millicores=12_000)
+    node.facts_changed = True
+    world.second()
     before = repr(explain.market_view(world.rounds, NODE, include_containers=True))
     bid = Bid(id="new", need_millicores=50, floor_millicores=0, cap_millicores=0, weight=100.0)
 

@@ -192,7 +192,7 @@ def check_order(world: World, _: Event, effect: Effect) -> None:
             assert request == limit, f"{order} leaves two numbers"
 
 
-@histories
+@settings(histories, max_examples=3 * histories.max_examples)
 @given(SEED, MISHAPS)
 def test_no_raise_lets_a_node_be_billed_above_its_supply(seed: int, mishaps: list[Mishap]) -> None:
     check = SupplyCheck()

@@ -216,7 +216,7 @@ class World:
 
     def _node_facts(self, enforcement: Enforcement) -> NodeFacts:
         return NodeFacts(
-            allocatable_millicores=int(self.random.integers(1500, 6000)),
+            allocatable_millicores=int(self.random.integers(1000, 3500)),
             unmanaged_millicores=int(self.random.integers(0, 300)),
             cpu_count=4,
             enforcement=enforcement,
