@@ -106,11 +106,12 @@ class Container:
         if self.untold is not None:
             request, limit = self.untold
         on_way = [pending.order.desired for pending in self.pending if pending.happens]
-        requests = [request, self.actual_request or 0]
+        requests = [request]
         requests += [desired.request_millicores or 0 for desired in on_way]
         limits = [limit] + [desired.limit_millicores or 0 for desired in on_way]
-        if self.untold is None and self.limit is not None:
-            limits.append(self.kernel.limit_millicores or 0)
+        if self.untold is None:
+            requests.append(self.actual_request or 0)
+            limits.append((self.kernel.limit_millicores or 0) if self.limit is not None else 0)
         return max(requests), max(limits)
 
 
