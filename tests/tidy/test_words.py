@@ -20,7 +20,7 @@ SYNONYMS = {
 """Other words for a concept, and the one that stands for it everywhere."""
 
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK|NotImplementedError)\b")
-HOSTS = ("pypi.org", "pythonhosted.org", "proxy.golang.org", "registry.npmjs.org", "index-url")
+REGISTRY = re.compile(r"index[-_]url|find[-_]links|@ https?://|GOPROXY=|registry\s*=\s*http")
 THIS_FILE = Path(__file__).resolve().relative_to(repository.ROOT)
 
 
@@ -50,9 +50,7 @@ def test_no_file_names_a_folder_of_some_machine() -> None:
 
 
 def test_no_file_names_a_package_registry() -> None:
-    hosts = re.compile("|".join(re.escape(host) for host in HOSTS))
-
-    found = repository.lines_matching(hosts, _texts())
+    found = repository.lines_matching(REGISTRY, _texts())
 
     assert not found, "\n".join(found)
 
