@@ -30,6 +30,7 @@ class GoodView:
     billed_millicores: int
     price: PriceView
     floors_reduced: bool
+    exhausted_by_admitted_limits: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,9 @@ class ContainerView:
     emergency_since_seconds: float | None
     reason: Reason
     decision_time_seconds: float | None
+    min_acceptable_millicores: int | None = None
+    refused: bool = False
+    credits: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +86,7 @@ class MarketView:
     reservation: GoodView
     ceiling: GoodView
     containers: list[ContainerView] = field(default_factory=list)
+    refusing_pods: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +120,10 @@ class HeadroomView:
     emergency_millicores: float
     ceiling_need_millicores: int
     reservation_need_millicores: int
-    price_response: str
+    price_response: str = "off"
+    response_shortage: float = 0.0
+    effective_tau: float = 0.0
+    demand_factor: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +144,9 @@ class GoodDecisionView:
     pod_level: float | None
     container_weight: float
     target_millicores: int
+    class_weight: float = 1.0
+    floors_reduced: bool = False
+    credit_millicores: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,7 @@ class Answers:
             reservation=_good(view.reservation),
             ceiling=_good(view.ceiling),
             containers=[self.container(container) for container in view.containers],
+            refusing_pods=view.refusing_pods,
         )
 
     def container(self, view: ContainerView) -> market_pb2.ContainerMarket:
@@ -61,6 +62,9 @@ class Answers:
             emergency=view.emergency,
             reason=market_pb2.Reason.ValueType(view.reason),
             decision_time=self._time(view.decision_time_seconds),
+            min_acceptable_millicores=view.min_acceptable_millicores,
+            refused=view.refused,
+            credits=view.credits,
         )
 
     def decision(self, view: DecisionView) -> market_pb2.Decision:
@@ -163,6 +167,7 @@ def _good(view: GoodView) -> market_pb2.GoodMarket:
         billed_millicores=view.billed_millicores,
         price=_price(view.price),
         floors_reduced=view.floors_reduced,
+        exhausted_by_admitted_limits=view.exhausted_by_admitted_limits,
     )
 
 
@@ -206,6 +211,9 @@ def _headroom(view: HeadroomView) -> market_pb2.Headroom:
         ceiling_need_millicores=view.ceiling_need_millicores,
         reservation_need_millicores=view.reservation_need_millicores,
         price_response=view.price_response,
+        response_shortage=view.response_shortage,
+        effective_tau=view.effective_tau,
+        demand_factor=view.demand_factor,
     )
 
 
@@ -225,4 +233,7 @@ def _good_decision(view: GoodDecisionView) -> market_pb2.GoodDecision:
         pod_level=view.pod_level,
         container_weight=view.container_weight,
         target_millicores=view.target_millicores,
+        class_weight=view.class_weight,
+        floors_reduced=view.floors_reduced,
+        credit_millicores=view.credit_millicores,
     )

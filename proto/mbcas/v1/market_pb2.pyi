@@ -370,7 +370,7 @@ class Allocation(_message.Message):
     allocation_millicores: _builtins.int
     """At least min(floor, need), at most min(need, cap)."""
     rationed: _builtins.bool
-    """True where the bid would have had use for more."""
+    """True where scarcity keeps it below its need; a bid that only its own cap holds down is not."""
     def __init__(
         self,
         *,
@@ -607,6 +607,7 @@ class NodeMarket(_message.Message):
     RESERVATION_FIELD_NUMBER: _builtins.int
     CEILING_FIELD_NUMBER: _builtins.int
     CONTAINERS_FIELD_NUMBER: _builtins.int
+    REFUSING_PODS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """The node's name."""
     round: _builtins.int
@@ -619,6 +620,8 @@ class NodeMarket(_message.Message):
     """CPU the node can hold, before anything is set aside."""
     unmanaged_millicores: _builtins.int
     """Requests of pods that MBCAS does not manage."""
+    refusing_pods: _builtins.int
+    """Pods that refuse what they get: below what they declared acceptable, and below their need."""
     @_builtins.property
     def report_time(self) -> _timestamp_pb2.Timestamp:
         """When the last report of the node was taken into account, on the server's clock."""
@@ -653,10 +656,11 @@ class NodeMarket(_message.Message):
         reservation: Global___GoodMarket | None = ...,
         ceiling: Global___GoodMarket | None = ...,
         containers: _abc.Iterable[Global___ContainerMarket] | None = ...,
+        refusing_pods: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ceiling", b"ceiling", "report_time", b"report_time", "reservation", b"reservation", "round_time", b"round_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocatable_millicores", b"allocatable_millicores", "ceiling", b"ceiling", "containers", b"containers", "frozen", b"frozen", "live", b"live", "node", b"node", "report_time", b"report_time", "reservation", b"reservation", "round", b"round", "round_time", b"round_time", "unmanaged_millicores", b"unmanaged_millicores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocatable_millicores", b"allocatable_millicores", "ceiling", b"ceiling", "containers", b"containers", "frozen", b"frozen", "live", b"live", "node", b"node", "refusing_pods", b"refusing_pods", "report_time", b"report_time", "reservation", b"reservation", "round", b"round", "round_time", b"round_time", "unmanaged_millicores", b"unmanaged_millicores"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -675,6 +679,7 @@ class GoodMarket(_message.Message):
     BILLED_MILLICORES_FIELD_NUMBER: _builtins.int
     PRICE_FIELD_NUMBER: _builtins.int
     FLOORS_REDUCED_FIELD_NUMBER: _builtins.int
+    EXHAUSTED_BY_ADMITTED_LIMITS_FIELD_NUMBER: _builtins.int
     supply_millicores: _builtins.int
     """What is shared out, floors included."""
     demand_millicores: _builtins.int
@@ -687,6 +692,8 @@ class GoodMarket(_message.Message):
     """The sum over containers of max(desired, allocated, applied): what counts as taken."""
     floors_reduced: _builtins.bool
     """True where the floors exceed the supply and are shared by the same rule."""
+    exhausted_by_admitted_limits: _builtins.bool
+    """Ceilings only: true where admitted limits use all that ceilings may add up to."""
     @_builtins.property
     def price(self) -> Global___Price:
         """The gauges of scarcity."""
@@ -701,10 +708,11 @@ class GoodMarket(_message.Message):
         billed_millicores: _builtins.int = ...,
         price: Global___Price | None = ...,
         floors_reduced: _builtins.bool = ...,
+        exhausted_by_admitted_limits: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["billed_millicores", b"billed_millicores", "demand_millicores", b"demand_millicores", "floor_millicores", b"floor_millicores", "floors_reduced", b"floors_reduced", "price", b"price", "supply_millicores", b"supply_millicores", "target_millicores", b"target_millicores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["billed_millicores", b"billed_millicores", "demand_millicores", b"demand_millicores", "exhausted_by_admitted_limits", b"exhausted_by_admitted_limits", "floor_millicores", b"floor_millicores", "floors_reduced", b"floors_reduced", "price", b"price", "supply_millicores", b"supply_millicores", "target_millicores", b"target_millicores"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -732,6 +740,9 @@ class ContainerMarket(_message.Message):
     EMERGENCY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     DECISION_TIME_FIELD_NUMBER: _builtins.int
+    MIN_ACCEPTABLE_MILLICORES_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    CREDITS_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """The pod's namespace."""
     pod: _builtins.str
@@ -758,6 +769,14 @@ class ContainerMarket(_message.Message):
     """True while the fast loop holds it up."""
     reason: Global___Reason.ValueType
     """Why it has what it has."""
+    min_acceptable_millicores: _builtins.int
+    """The least that its pod declared acceptable (`min-acceptable-cpu`); absent where it did not."""
+    refused: _builtins.bool
+    """True while its pod gets less than that although it needs more. The pod stays; schedulers and
+    owners are told.
+    """
+    credits: _builtins.int
+    """What its pod has of credits, in millicores times rounds; absent where credits are off."""
     @_builtins.property
     def reservation(self) -> Global___ContainerGood:
         """The guaranteed part."""
@@ -789,19 +808,30 @@ class ContainerMarket(_message.Message):
         emergency: _builtins.bool = ...,
         reason: Global___Reason.ValueType = ...,
         decision_time: _timestamp_pb2.Timestamp | None = ...,
+        min_acceptable_millicores: _builtins.int | None = ...,
+        refused: _builtins.bool = ...,
+        credits: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_lag_seconds", b"_lag_seconds", "_throttled_ratio", b"_throttled_ratio", "_usage_millicores", b"_usage_millicores", "ceiling", b"ceiling", "decision_time", b"decision_time", "lag_seconds", b"lag_seconds", "reservation", b"reservation", "throttled_ratio", b"throttled_ratio", "usage_millicores", b"usage_millicores"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_credits", b"_credits", "_lag_seconds", b"_lag_seconds", "_min_acceptable_millicores", b"_min_acceptable_millicores", "_throttled_ratio", b"_throttled_ratio", "_usage_millicores", b"_usage_millicores", "ceiling", b"ceiling", "credits", b"credits", "decision_time", b"decision_time", "lag_seconds", b"lag_seconds", "min_acceptable_millicores", b"min_acceptable_millicores", "reservation", b"reservation", "throttled_ratio", b"throttled_ratio", "usage_millicores", b"usage_millicores"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag_seconds", b"_lag_seconds", "_throttled_ratio", b"_throttled_ratio", "_usage_millicores", b"_usage_millicores", "ceiling", b"ceiling", "container", b"container", "decision_time", b"decision_time", "emergency", b"emergency", "lag_seconds", b"lag_seconds", "mode", b"mode", "namespace", b"namespace", "pod", b"pod", "pod_uid", b"pod_uid", "policy", b"policy", "priority_class", b"priority_class", "reason", b"reason", "reservation", b"reservation", "throttled_ratio", b"throttled_ratio", "usage_millicores", b"usage_millicores", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_credits", b"_credits", "_lag_seconds", b"_lag_seconds", "_min_acceptable_millicores", b"_min_acceptable_millicores", "_throttled_ratio", b"_throttled_ratio", "_usage_millicores", b"_usage_millicores", "ceiling", b"ceiling", "container", b"container", "credits", b"credits", "decision_time", b"decision_time", "emergency", b"emergency", "lag_seconds", b"lag_seconds", "min_acceptable_millicores", b"min_acceptable_millicores", "mode", b"mode", "namespace", b"namespace", "pod", b"pod", "pod_uid", b"pod_uid", "policy", b"policy", "priority_class", b"priority_class", "reason", b"reason", "refused", b"refused", "reservation", b"reservation", "throttled_ratio", b"throttled_ratio", "usage_millicores", b"usage_millicores", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__credits: _TypeAlias = _typing.Literal["credits"]  # noqa: Y015
+    _WhichOneofArgType__credits: _TypeAlias = _typing.Literal["_credits", b"_credits"]  # noqa: Y015
     _WhichOneofReturnType__lag_seconds: _TypeAlias = _typing.Literal["lag_seconds"]  # noqa: Y015
     _WhichOneofArgType__lag_seconds: _TypeAlias = _typing.Literal["_lag_seconds", b"_lag_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__min_acceptable_millicores: _TypeAlias = _typing.Literal["min_acceptable_millicores"]  # noqa: Y015
+    _WhichOneofArgType__min_acceptable_millicores: _TypeAlias = _typing.Literal["_min_acceptable_millicores", b"_min_acceptable_millicores"]  # noqa: Y015
     _WhichOneofReturnType__throttled_ratio: _TypeAlias = _typing.Literal["throttled_ratio"]  # noqa: Y015
     _WhichOneofArgType__throttled_ratio: _TypeAlias = _typing.Literal["_throttled_ratio", b"_throttled_ratio"]  # noqa: Y015
     _WhichOneofReturnType__usage_millicores: _TypeAlias = _typing.Literal["usage_millicores"]  # noqa: Y015
     _WhichOneofArgType__usage_millicores: _TypeAlias = _typing.Literal["_usage_millicores", b"_usage_millicores"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__credits) -> _WhichOneofReturnType__credits | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lag_seconds) -> _WhichOneofReturnType__lag_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_acceptable_millicores) -> _WhichOneofReturnType__min_acceptable_millicores | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__throttled_ratio) -> _WhichOneofReturnType__throttled_ratio | None: ...
     @_typing.overload
@@ -1060,6 +1090,9 @@ class Headroom(_message.Message):
     PRICE_RESPONSE_FIELD_NUMBER: _builtins.int
     USAGE_MILLICORES_FIELD_NUMBER: _builtins.int
     RECENT_NEED_MILLICORES_FIELD_NUMBER: _builtins.int
+    RESPONSE_SHORTAGE_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_TAU_FIELD_NUMBER: _builtins.int
+    DEMAND_FACTOR_FIELD_NUMBER: _builtins.int
     workload_class: _builtins.str
     """The workload's class: "idle", "bursty", "steady" or "unknown"."""
     forecast: _builtins.str
@@ -1085,11 +1118,19 @@ class Headroom(_message.Message):
     reservation_need_millicores: _builtins.int
     """Reservation need after all of these, before the reclaim bound."""
     price_response: _builtins.str
-    """"off": needs do not answer to the price."""
+    """"off": needs do not answer to the price. "frozen": the throttling target rose with the price
+    of an earlier epoch. "two-pass": needs were scaled by the price of a first clearing.
+    """
     usage_millicores: _builtins.float
     """Mean use over the last 15 s."""
     recent_need_millicores: _builtins.float
     """The largest use x level of the last 30 to 60 s: CPU is not given back sooner."""
+    response_shortage: _builtins.float
+    """The shortage that the response answered to; 0 where it is off. "frozen": without the own pod."""
+    effective_tau: _builtins.float
+    """"frozen": the throttling target that the level was chosen for; else tau."""
+    demand_factor: _builtins.float
+    """"two-pass": the factor on both needs, from 0.5 to 1.2; else 1."""
     def __init__(
         self,
         *,
@@ -1107,10 +1148,13 @@ class Headroom(_message.Message):
         price_response: _builtins.str = ...,
         usage_millicores: _builtins.float = ...,
         recent_need_millicores: _builtins.float = ...,
+        response_shortage: _builtins.float = ...,
+        effective_tau: _builtins.float = ...,
+        demand_factor: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_millicores", b"base_millicores", "burst_millicores", b"burst_millicores", "ceiling_need_millicores", b"ceiling_need_millicores", "emergency_millicores", b"emergency_millicores", "forecast", b"forecast", "level", b"level", "need_floor_millicores", b"need_floor_millicores", "price_response", b"price_response", "recent_need_millicores", b"recent_need_millicores", "reservation_need_millicores", b"reservation_need_millicores", "reservation_quantile_millicores", b"reservation_quantile_millicores", "tau", b"tau", "usage_millicores", b"usage_millicores", "workload_class", b"workload_class"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_millicores", b"base_millicores", "burst_millicores", b"burst_millicores", "ceiling_need_millicores", b"ceiling_need_millicores", "demand_factor", b"demand_factor", "effective_tau", b"effective_tau", "emergency_millicores", b"emergency_millicores", "forecast", b"forecast", "level", b"level", "need_floor_millicores", b"need_floor_millicores", "price_response", b"price_response", "recent_need_millicores", b"recent_need_millicores", "reservation_need_millicores", b"reservation_need_millicores", "reservation_quantile_millicores", b"reservation_quantile_millicores", "response_shortage", b"response_shortage", "tau", b"tau", "usage_millicores", b"usage_millicores", "workload_class", b"workload_class"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1136,6 +1180,9 @@ class GoodDecision(_message.Message):
     POD_LEVEL_FIELD_NUMBER: _builtins.int
     CONTAINER_WEIGHT_FIELD_NUMBER: _builtins.int
     TARGET_MILLICORES_FIELD_NUMBER: _builtins.int
+    CLASS_WEIGHT_FIELD_NUMBER: _builtins.int
+    FLOORS_REDUCED_FIELD_NUMBER: _builtins.int
+    CREDIT_MILLICORES_FIELD_NUMBER: _builtins.int
     takes_part: _builtins.bool
     """False where the policy or mode fixes this number; the rest is then empty."""
     need_millicores: _builtins.int
@@ -1166,6 +1213,12 @@ class GoodDecision(_message.Message):
     """This container's weight in its pod."""
     target_millicores: _builtins.int
     """What the container got: its target for this good."""
+    class_weight: _builtins.float
+    """Factor of the pod's weight for its workload classes, included in pod_weight; 1 by default."""
+    floors_reduced: _builtins.bool
+    """True where the node's floors exceed its supply: node_level is then millicores per floor."""
+    credit_millicores: _builtins.int
+    """What credits added to the pod's allocation (below 0: took from it), included there."""
     def __init__(
         self,
         *,
@@ -1183,10 +1236,13 @@ class GoodDecision(_message.Message):
         pod_level: _builtins.float | None = ...,
         container_weight: _builtins.float = ...,
         target_millicores: _builtins.int = ...,
+        class_weight: _builtins.float = ...,
+        floors_reduced: _builtins.bool = ...,
+        credit_millicores: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_node_level", b"_node_level", "_pod_level", b"_pod_level", "node_level", b"node_level", "pod_level", b"pod_level"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_node_level", b"_node_level", "_pod_level", b"_pod_level", "container_weight", b"container_weight", "floor_millicores", b"floor_millicores", "need_millicores", b"need_millicores", "node_level", b"node_level", "node_supply_millicores", b"node_supply_millicores", "pod_allocation_millicores", b"pod_allocation_millicores", "pod_cap_millicores", b"pod_cap_millicores", "pod_floor_millicores", b"pod_floor_millicores", "pod_level", b"pod_level", "pod_need_millicores", b"pod_need_millicores", "pod_weight", b"pod_weight", "reclaim_factor", b"reclaim_factor", "takes_part", b"takes_part", "target_millicores", b"target_millicores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_node_level", b"_node_level", "_pod_level", b"_pod_level", "class_weight", b"class_weight", "container_weight", b"container_weight", "credit_millicores", b"credit_millicores", "floor_millicores", b"floor_millicores", "floors_reduced", b"floors_reduced", "need_millicores", b"need_millicores", "node_level", b"node_level", "node_supply_millicores", b"node_supply_millicores", "pod_allocation_millicores", b"pod_allocation_millicores", "pod_cap_millicores", b"pod_cap_millicores", "pod_floor_millicores", b"pod_floor_millicores", "pod_level", b"pod_level", "pod_need_millicores", b"pod_need_millicores", "pod_weight", b"pod_weight", "reclaim_factor", b"reclaim_factor", "takes_part", b"takes_part", "target_millicores", b"target_millicores"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__node_level: _TypeAlias = _typing.Literal["node_level"]  # noqa: Y015
     _WhichOneofArgType__node_level: _TypeAlias = _typing.Literal["_node_level", b"_node_level"]  # noqa: Y015

@@ -382,6 +382,7 @@ class ContainerFacts(_message.Message):
     RESTART_COUNT_FIELD_NUMBER: _builtins.int
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
     SKIP_REASON_FIELD_NUMBER: _builtins.int
+    PRIORITY_CLASS_NAME_FIELD_NUMBER: _builtins.int
     handle: _builtins.int
     """A small number, 1 to 1,000,000, by which samples and removals name this container on this stream."""
     pod_uid: _builtins.str
@@ -412,6 +413,8 @@ class ContainerFacts(_message.Message):
     """How often it was restarted."""
     skip_reason: _builtins.str
     """Why it cannot be resized, in a few words; empty where it can."""
+    priority_class_name: _builtins.str
+    """Name of the pod's Kubernetes PriorityClass, at most 253 bytes; empty where it has none."""
     @_builtins.property
     def spec(self) -> Global___CpuResources:
         """What the pod's spec says now."""
@@ -440,7 +443,9 @@ class ContainerFacts(_message.Message):
 
     @_builtins.property
     def annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The pod's annotations under `mbcas.io/`, keys without that prefix, at most 32."""
+        """Annotations under `mbcas.io/` that count for the pod, keys without that prefix, at most 32: its
+        own, and what its namespace says where it does not. `max-priority` is the namespace's alone.
+        """
 
     def __init__(
         self,
@@ -467,10 +472,11 @@ class ContainerFacts(_message.Message):
         restart_count: _builtins.int = ...,
         annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         skip_reason: _builtins.str = ...,
+        priority_class_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["actual", b"actual", "admitted", b"admitted", "allocated", b"allocated", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actual", b"actual", "admitted", b"admitted", "allocated", b"allocated", "annotations", b"annotations", "container", b"container", "container_id", b"container_id", "generation", b"generation", "handle", b"handle", "image_id", b"image_id", "namespace", b"namespace", "observed_generation", b"observed_generation", "owner", b"owner", "pod", b"pod", "pod_uid", b"pod_uid", "qos_class", b"qos_class", "resize_conditions", b"resize_conditions", "restart_count", b"restart_count", "restarts_on_resize", b"restarts_on_resize", "sidecar", b"sidecar", "skip_reason", b"skip_reason", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actual", b"actual", "admitted", b"admitted", "allocated", b"allocated", "annotations", b"annotations", "container", b"container", "container_id", b"container_id", "generation", b"generation", "handle", b"handle", "image_id", b"image_id", "namespace", b"namespace", "observed_generation", b"observed_generation", "owner", b"owner", "pod", b"pod", "pod_uid", b"pod_uid", "priority_class_name", b"priority_class_name", "qos_class", b"qos_class", "resize_conditions", b"resize_conditions", "restart_count", b"restart_count", "restarts_on_resize", b"restarts_on_resize", "sidecar", b"sidecar", "skip_reason", b"skip_reason", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
