@@ -1,5 +1,7 @@
 """Why a run ends early. It imports nothing, so that a command line can be quick to answer."""
 
+EXIT_INTERRUPTED = 130  # As a shell reports a program that Ctrl-C ended.
+
 
 class DemoError(Exception):
     """The demo cannot go on; the message says why and what to do."""

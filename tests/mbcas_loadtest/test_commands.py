@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mbcas_loadtest import commands
+from mbcas_loadtest.bench import commands as bench_commands
+from mbcas_loadtest.commands import app
 from mbcas_loadtest.errors import DemoError, Interrupted
 
 
@@ -13,13 +14,13 @@ def surges_asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Puts fixed figures in the place of every benchmark."""
     asked: list[int] = []
     for name in ("clearing", "server", "shim"):
-        monkeypatch.setattr(commands, f"_{name}", lambda name=name: {"of": name})
+        monkeypatch.setattr(bench_commands, f"_{name}", lambda name=name: {"of": name})
 
     def reaction(surges: int) -> dict[str, float]:
         asked.append(surges)
         return {"p95": 2}
 
-    monkeypatch.setattr(commands, "_reaction", reaction)
+    monkeypatch.setattr(bench_commands, "_reaction", reaction)
     return asked
 
 
@@ -28,7 +29,7 @@ def test_without_a_name_every_benchmark_is_in_one_object(
 ) -> None:
     path = tmp_path / "all.json"
 
-    result = CliRunner().invoke(commands.app, ["bench", "--json", str(path)])
+    result = CliRunner().invoke(app, ["bench", "--json", str(path)])
 
     assert result.exit_code == 0
     assert json.loads(path.read_text()) == {
@@ -48,10 +49,10 @@ def test_reactions_that_cannot_be_measured_cost_no_other_figure(
     def refuse(surges: int) -> None:
         raise DemoError(f"no cgroups for {surges} surges")
 
-    monkeypatch.setattr(commands, "_reaction", refuse)
+    monkeypatch.setattr(bench_commands, "_reaction", refuse)
     path = tmp_path / "all.json"
 
-    result = CliRunner().invoke(commands.app, ["bench", "--json", str(path)])
+    result = CliRunner().invoke(app, ["bench", "--json", str(path)])
 
     assert result.exit_code == 0
     assert "no cgroups for 30 surges" in result.output
@@ -60,7 +61,7 @@ def test_reactions_that_cannot_be_measured_cost_no_other_figure(
 
 
 def test_a_benchmark_with_a_name_runs_alone(surges_asked: list[int]) -> None:
-    result = CliRunner().invoke(commands.app, ["bench", "reaction", "--surges", "8"])
+    result = CliRunner().invoke(app, ["bench", "reaction", "--surges", "8"])
 
     assert json.loads(result.output) == {"p95": 2}
     assert surges_asked == [8]
@@ -73,6 +74,6 @@ def test_an_interrupted_benchmark_ends_as_a_shell_expects(monkeypatch: pytest.Mo
 
     monkeypatch.setattr("mbcas_loadtest.bench.reaction.bench_reaction", interrupt)
 
-    result = CliRunner().invoke(commands.app, ["bench", "reaction"])
+    result = CliRunner().invoke(app, ["bench", "reaction"])
 
     assert result.exit_code == 130

@@ -1,0 +1,118 @@
+"""The commands of `mbcas-loadtest bench`: one per benchmark, each prints its figures as JSON.
+
+Functions that measure are imported when they are called: numpy, grpc and solvers take a second, and
+`--help` should not.
+"""
+
+import json
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mbcas_loadtest.errors import EXIT_INTERRUPTED, DemoError, Interrupted
+
+bench = typer.Typer(invoke_without_command=True)
+
+Figures = dict[str, Any]
+LEAST_SURGES = 30
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")]
+
+
+@bench.callback()
+def bench_all(context: typer.Context, json_file: JsonFile = None) -> None:
+    """Measures a part of MBCAS on this machine; without a name, every part."""
+    if context.invoked_subcommand is None:
+        figures: dict[str, Figures | None] = {
+            "clearing": _clearing(),
+            "server": _server(),
+            "shim": _shim(),
+            "reaction": None,
+        }
+        try:
+            figures["reaction"] = _reaction(LEAST_SURGES)
+        except DemoError as error:  # The others took minutes and are good without it.
+            typer.echo(f"bench reaction: {error}", err=True)
+        _report(figures, json_file)
+    elif json_file is not None:
+        raise typer.BadParameter("--json comes after the benchmark's name")
+
+
+@bench.command()
+def clearing(json_file: JsonFile = None) -> None:
+    """Clears the markets of 5,000 nodes with 150,000 containers."""
+    _report(_clearing(), json_file)
+
+
+@bench.command()
+def server(json_file: JsonFile = None) -> None:
+    """Measures a report, a tick, a round and memory for 5,000 nodes of 30 containers."""
+    _report(_server(), json_file)
+
+
+@bench.command()
+def shim(json_file: JsonFile = None) -> None:
+    """Measures a shim of 220 containers, busy and calm."""
+    _report(_shim(), json_file)
+
+
+@bench.command()
+def reaction(
+    json_file: JsonFile = None,
+    surges: Annotated[int, typer.Option(min=1, help="How many, at least.")] = LEAST_SURGES,
+) -> None:
+    """Measures the time from throttling to a higher quota in the kernel, on real CPU."""
+    try:
+        _report(_reaction(surges), json_file)
+    except DemoError as error:
+        typer.echo(f"bench reaction: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _clearing() -> Figures:
+    from mbcas_loadtest.bench.clearing import bench_clearing  # noqa: PLC0415 - loaded when used.
+
+    return bench_clearing()
+
+
+def _server() -> Figures:
+    from mbcas_loadtest.bench.server import (  # noqa: PLC0415 - loaded when used.
+        bench_core,
+        bench_report_path,
+        find_bottleneck,
+    )
+
+    _clean_up_on_interrupt()
+    report_path, core = bench_report_path(), bench_core()
+    bottleneck = find_bottleneck(report_path, core)
+    return {"report_path": report_path, "core": core, "bottleneck": bottleneck}
+
+
+def _shim() -> Figures:
+    from mbcas_loadtest.bench.shim import bench_shim  # noqa: PLC0415 - loaded when used.
+
+    _clean_up_on_interrupt()
+    return {"busy": bench_shim(busy=True), "calm": bench_shim(busy=False)}
+
+
+def _reaction(surges: int) -> Figures:
+    from mbcas_loadtest.bench.reaction import bench_reaction  # noqa: PLC0415 - loaded when used.
+
+    try:
+        return bench_reaction(surges)
+    except Interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _clean_up_on_interrupt() -> None:
+    """Lets Ctrl-C unwind from here on: there is now something to remove."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _report(figures: Mapping[str, Any], json_file: Path | None) -> None:
+    text = json.dumps(figures, indent=2)
+    typer.echo(text)
+    if json_file is not None:
+        json_file.write_text(text + "\n")

@@ -1,0 +1,1 @@
+"""The mechanism under test: random markets, its properties, an independent solver, alternatives."""
