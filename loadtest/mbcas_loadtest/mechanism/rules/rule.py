@@ -1,0 +1,89 @@
+"""What every rule is to the code around it: the clearing's signature, and three optional parts.
+
+A rule turns the bids of m markets into allocations, exactly as `mbcas_core.market.clearing.clear`
+does, so `rule.clear` can stand wherever that function stands. Beyond that a rule may
+
+- charge money (`pay`): only VCG does, the others charge nothing;
+- remember (`reset` forgets): Karma keeps credits, `frozen` its gauges. Row i of each call is then
+  the same bidder in the same market as in the call before;
+- know what no bid says (`observe`): the kernel sees real demand, the price response sees how
+  willing a bidder is to wait.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from mbcas_core.market.clearing import Bids, Clearing, sum_by
+from mbcas_core.units import FloatArray, IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Facts:
+    """What is known of the n bidders apart from their bids."""
+
+    demand_millicores: IntArray
+    """What each would really use."""
+    elasticity: FloatArray
+    """How much of its comfort each gives up at a high price: 0.2 critical, 0.5 normal, 0.9 low."""
+    throttling_target_ratio: FloatArray
+    """The share of throttling that each accepts at price 0."""
+    relax: Callable[[FloatArray], FloatArray]
+    """From throttling targets, shape (n,), to the need at them, as a share of the need at price 0.
+    At most 1, as a price only ever raises the target."""
+
+
+class Rule(Protocol):
+    """One way to share CPU. Only `clear` must be written; what is here serves a rule without it."""
+
+    @property
+    def name(self) -> str:
+        """A short word for tables: letters, digits and underscores."""
+        ...
+
+    def clear(
+        self, bids: Bids, capacity_millicores: IntArray, *, quantum_millicores: int
+    ) -> Clearing:
+        """Clears m markets, see `mbcas_core.market.clearing.clear`.
+
+        Allocations are at least 0 and sum to at most the capacity in each market. More than the
+        need, or less than min(floor, need), is what some rules give, and says why they are here.
+        """
+        ...
+
+    def pay(
+        self, bids: Bids, capacity_millicores: IntArray, *, quantum_millicores: int
+    ) -> FloatArray:
+        """Returns what each bidder is charged for what `clear` gave it, in its bid's money."""
+        del capacity_millicores, quantum_millicores
+        payment: FloatArray = np.zeros(bids.market.size)
+        return payment
+
+    def observe(self, facts: Facts) -> None:
+        """Is told the facts that hold from the next clearing on."""
+        del facts
+
+    def reset(self) -> None:
+        """Forgets all rounds before."""
+
+
+def describe_clearing(
+    bids: Bids, capacity_millicores: IntArray, allocation_millicores: IntArray, level: FloatArray
+) -> Clearing:
+    """Puts an allocation that some other rule found into the clearing's terms."""
+    markets = capacity_millicores.size
+    counted: IntArray = np.minimum(bids.floor_millicores, bids.need_millicores)
+    floor_sum = sum_by(bids.market, counted, markets)
+    asking_weight = np.bincount(
+        bids.market, bids.weight * (bids.need_millicores > counted), markets
+    )
+    return Clearing(
+        allocation_millicores=allocation_millicores,
+        level=level,
+        floors_reduced=floor_sum > capacity_millicores,
+        demand_millicores=sum_by(bids.market, bids.need_millicores, markets),
+        floor_sum_millicores=floor_sum,
+        asking_weight=asking_weight.astype(np.float64),
+    )
