@@ -188,6 +188,9 @@ def decision_view(container: ContainerView, *, node: str = "node-a") -> Decision
         pod_level=None,
         container_weight=300.0,
         target_millicores=450,
+        class_weight=1.0,
+        floors_reduced=True,
+        credit_millicores=20,
     )
     return DecisionView(
         container=container,
@@ -214,7 +217,10 @@ def decision_view(container: ContainerView, *, node: str = "node-a") -> Decision
             emergency_millicores=0.0,
             ceiling_need_millicores=480,
             reservation_need_millicores=400,
-            price_response="off",
+            price_response="frozen",
+            response_shortage=0.25,
+            effective_tau=0.16875,
+            demand_factor=1.0,
             usage_millicores=390.0,
             recent_need_millicores=470.0,
         ),
