@@ -6,6 +6,7 @@ first field that is out of range.
 
 import math
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 
 from mbcas_core.errors import FieldError, InvalidInputError
 from mbcas_core.events import Mode, Policy, PriorityClass
@@ -19,6 +20,18 @@ def _tau_default() -> PriorityTable:
 
 def _priority_factor_default() -> PriorityTable:
     return {PriorityClass.CRITICAL: 1.5, PriorityClass.NORMAL: 1.0, PriorityClass.LOW: 0.7}
+
+
+def _elasticity_default() -> PriorityTable:
+    return {PriorityClass.CRITICAL: 0.2, PriorityClass.NORMAL: 0.5, PriorityClass.LOW: 0.9}
+
+
+class PriceResponse(StrEnum):
+    """How needs answer to the price; by the names that the API uses."""
+
+    OFF = "off"
+    FROZEN = "frozen"
+    TWO_PASS = "two-pass"  # noqa: S105 - it counts passes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +69,22 @@ class Parameters:
     """Throttling target of each priority class: share of wall time, 0.001 to 0.5."""
     priority_factor: PriorityTable = field(default_factory=_priority_factor_default)
     """Factor of the weight of each priority class, 0.01 to 100."""
+    class_weight: dict[str, float] = field(default_factory=dict)
+    """Factor of the weight of each workload class, by its name, 0.01 to 100; 1 where not named."""
+
+    price_response: PriceResponse = PriceResponse.OFF
+    """How needs answer to the price (see `market.response`)."""
+    elasticity: PriorityTable = field(default_factory=_elasticity_default)
+    """How strongly each priority class answers, 0 to 1."""
+    tau_max: float = 0.5
+    """The price raises no throttling target above this, 0.001 to 0.5."""
+    response_smoothing: float = 0.5
+    """Weight of the newest round in the shortage that needs answer to, 0.01 to 1."""
+    response_epoch_rounds: int = 4
+    """For so many rounds the shortage that needs answer to stays the same, 1 to 1000."""
+
+    refusal_floor_step: float = 0.0
+    """What repeated refusals add to a pod's floor, as a share of it, 0 to 1; 0: nothing."""
 
     reservation_quantile: float = 0.9
     """Quantile of past 15 s demand that the reservation need rests on, 0 to 1."""
@@ -111,13 +140,19 @@ class Parameters:
             for name, (low, high) in _RANGES.items()
             if getattr(self, name) is not None and not _within(getattr(self, name), low, high)
         ]
-        for name, (low, high) in {"tau": (0.001, 0.5), "priority_factor": (0.01, 100.0)}.items():
+        for name, (low, high) in _TABLE_RANGES.items():
             table = getattr(self, name)
             errors += [
                 FieldError(f"{name}.{key.name.lower()}", f"must be from {low} to {high}")
                 for key in PriorityClass
                 if not _within(table.get(key, math.nan), low, high)
             ]
+        low, high = _CLASS_WEIGHT_RANGE
+        errors += [
+            FieldError(f"class_weight.{name}", f"is {weight}, must be from {low} to {high}")
+            for name, weight in self.class_weight.items()
+            if not _within(weight, low, high)
+        ]
         if errors:
             raise InvalidInputError(errors)
 
@@ -126,6 +161,12 @@ def _within(value: float, low: float, high: float) -> bool:
     return low <= value <= high
 
 
+_CLASS_WEIGHT_RANGE = (0.01, 100.0)
+_TABLE_RANGES: dict[str, tuple[float, float]] = {
+    "tau": (0.001, 0.5),
+    "priority_factor": (0.01, 100.0),
+    "elasticity": (0, 1),
+}
 _RANGES: dict[str, tuple[float, float]] = {
     "round_period_seconds": (1, 600),
     "tick_period_seconds": (0.1, 10),
@@ -136,6 +177,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "quantum_millicores": (1, 1000),
     "pod_cap_ratio": (0.01, 1),
     "default_request_millicores": (1, 1_000_000),
+    "refusal_floor_step": (0, 1),
+    "tau_max": (0.001, 0.5),
+    "response_smoothing": (0.01, 1),
+    "response_epoch_rounds": (1, 1000),
     "reservation_quantile": (0, 1),
     "need_window_seconds": (1, 3600),
     "band_ratio": (0, 1),

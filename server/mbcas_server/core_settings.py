@@ -4,18 +4,24 @@ Defaults and ranges live there and only there: a value out of range is refused b
 the field's name.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
+from pydantic import model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mbcas_core.events import Mode, Policy, PriorityClass
-from mbcas_core.parameters import Parameters
+from mbcas_core.parameters import Parameters, PriceResponse
+from mbcas_core.presets import PRESETS, Preset
+from mbcas_core.workload.classes import NAMES as WORKLOAD_CLASSES
 
 ModeName = Literal["off", "recommend", "auto"]
 PolicyName = Literal["limits-only", "requests-and-limits", "requests-only", "hard-quota"]
+PriceResponseName = Literal["off", "frozen", "two-pass"]
+PresetName = Literal["default", "plan"]
 
 _CORE = Parameters()
-_OWN_SHAPE = ("mode", "policy", "tau", "priority_factor")
+_PRIORITY_TABLES = ("tau", "priority_factor", "elasticity")
+_OWN_SHAPE = ("mode", "policy", "price_response", "class_weight", *_PRIORITY_TABLES)
 
 
 def _mode_name(mode: Mode) -> ModeName:
@@ -25,6 +31,45 @@ def _mode_name(mode: Mode) -> ModeName:
         Mode.AUTO: "auto",
     }
     return names[mode]
+
+
+def _policy_name(policy: Policy) -> PolicyName:
+    names: dict[Policy, PolicyName] = {
+        Policy.LIMITS_ONLY: "limits-only",
+        Policy.REQUESTS_AND_LIMITS: "requests-and-limits",
+        Policy.REQUESTS_ONLY: "requests-only",
+        Policy.HARD_QUOTA: "hard-quota",
+    }
+    return names[policy]
+
+
+def _as_settings(parameters: Parameters) -> dict[str, Any]:
+    """Returns every parameter under the name of its setting."""
+    same = {name: getattr(parameters, name) for name in Parameters.__dataclass_fields__}
+    tables = {
+        f"{name}_{key.name.lower()}": same[name][key]
+        for name in _PRIORITY_TABLES
+        for key in PriorityClass
+    }
+    weights = {
+        f"class_weight_{name}": parameters.class_weight.get(name, 1.0) for name in WORKLOAD_CLASSES
+    }
+    own = {
+        "mode": _mode_name(parameters.mode),
+        "policy": _policy_name(parameters.policy),
+        "price_response": parameters.price_response.value,
+    }
+    return {name: same[name] for name in same if name not in _OWN_SHAPE} | tables | weights | own
+
+
+def _differences(preset: Preset) -> dict[str, Any]:
+    """Returns the settings in which a preset differs from the default."""
+    default = _as_settings(_CORE)
+    return {
+        name: value
+        for name, value in _as_settings(PRESETS[preset]).items()
+        if value != default[name]
+    }
 
 
 class CoreSettings(BaseSettings):
@@ -41,6 +86,10 @@ class CoreSettings(BaseSettings):
         cli_hide_none_type=True,
     )
 
+    preset: PresetName = "default"
+    """A set of settings to start from, each of which a setting of its own still overrides: "plan"
+    is price_response=two-pass, class_weight_idle=0.3, refusal_floor_step=0.1. These are the rules
+    of the founding plan, under which some lies pay."""
     mode: ModeName = _mode_name(_CORE.mode)
     """What is done with containers that do not say: "off" leaves them alone, "recommend" computes
     what would be done, "auto" resizes them."""
@@ -83,6 +132,35 @@ class CoreSettings(BaseSettings):
     """The same for normal."""
     priority_factor_low: float = _CORE.priority_factor[PriorityClass.LOW]
     """The same for low."""
+
+    class_weight_idle: float = 1.0
+    """Factor of the weight of containers whose load is of class idle, 0.01 to 100. Other than 1, it
+    pays to look like another class."""
+    class_weight_bursty: float = 1.0
+    """The same for class bursty."""
+    class_weight_steady: float = 1.0
+    """The same for class steady."""
+    class_weight_unknown: float = 1.0
+    """The same for class unknown."""
+
+    price_response: PriceResponseName = "off"
+    """How needs answer to the price: not ("off"), by more throttling where CPU was short for others
+    ("frozen"), or scaled after a first clearing ("two-pass", under which lies pay)."""
+    elasticity_critical: float = _CORE.elasticity[PriorityClass.CRITICAL]
+    """How strongly priority class critical answers, 0 to 1."""
+    elasticity_normal: float = _CORE.elasticity[PriorityClass.NORMAL]
+    """The same for normal."""
+    elasticity_low: float = _CORE.elasticity[PriorityClass.LOW]
+    """The same for low."""
+    tau_max: float = _CORE.tau_max
+    """The price raises no throttling target above this, 0.001 to 0.5."""
+    response_smoothing: float = _CORE.response_smoothing
+    """Weight of the newest round in the shortage that needs answer to, 0.01 to 1."""
+    response_epoch_rounds: int = _CORE.response_epoch_rounds
+    """For so many rounds the shortage that needs answer to stays the same, 1 to 1000."""
+    refusal_floor_step: float = _CORE.refusal_floor_step
+    """What repeated refusals add to a pod's floor, as a share of it, 0 to 1. Above 0 it pays to
+    refuse."""
 
     reservation_quantile: float = _CORE.reservation_quantile
     """Quantile of past 15 s demand that the reservation need rests on, 0 to 1."""
@@ -132,6 +210,13 @@ class CoreSettings(BaseSettings):
     max_containers: int = _CORE.max_containers
     """Containers of all nodes."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_preset(cls, given: Any) -> Any:  # noqa: ANN401 - what was given is not checked yet
+        if not isinstance(given, dict) or given.get("preset") not in list(Preset):
+            return given  # Validation will say so.
+        return _differences(Preset(given["preset"])) | given
+
     def parameters(self) -> Parameters:
         """Returns the core's view of these settings.
 
@@ -143,12 +228,19 @@ class CoreSettings(BaseSettings):
             for name in type(self).model_fields.keys() & Parameters.__dataclass_fields__.keys()
             if name not in _OWN_SHAPE
         }
+        tables: dict[str, Any] = {
+            name: {key: getattr(self, f"{name}_{key.name.lower()}") for key in PriorityClass}
+            for name in _PRIORITY_TABLES
+        }
         return Parameters(
             mode=Mode[self.mode.upper()],
             policy=Policy[self.policy.upper().replace("-", "_")],
-            tau={key: getattr(self, f"tau_{key.name.lower()}") for key in PriorityClass},
-            priority_factor={
-                key: getattr(self, f"priority_factor_{key.name.lower()}") for key in PriorityClass
+            price_response=PriceResponse(self.price_response),
+            class_weight={
+                name: weight
+                for name in WORKLOAD_CLASSES
+                if (weight := getattr(self, f"class_weight_{name}")) != 1.0
             },
+            **tables,
             **same,
         )

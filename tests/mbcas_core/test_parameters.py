@@ -20,6 +20,10 @@ from mbcas_core.parameters import Parameters
         ("dwell_down_seconds", -1.0),
         ("resize_budget_per_second", 0.0),
         ("max_containers", math.inf),
+        ("tau_max", 0.6),
+        ("response_smoothing", 0.0),
+        ("response_epoch_rounds", 0),
+        ("refusal_floor_step", 1.1),
     ],
 )
 def test_a_value_out_of_range_is_refused_with_its_name(field: str, value: float) -> None:
@@ -30,6 +34,14 @@ def test_a_value_out_of_range_is_refused_with_its_name(field: str, value: float)
 
     assert [error.field for error in refusal.value.errors] == [field]
     assert str(value) in str(refusal.value)
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, math.nan, 1000.0])
+def test_a_class_s_weight_out_of_range_is_refused_with_its_name(weight: float) -> None:
+    with pytest.raises(InvalidInputError) as refusal:
+        Parameters(class_weight={"steady": 2.0, "idle": weight})
+
+    assert [error.field for error in refusal.value.errors] == ["class_weight.idle"]
 
 
 def test_every_wrong_field_is_named_at_once() -> None:

@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mbcas_core.events import Mode, Policy, PriorityClass
-from mbcas_core.parameters import Parameters
+from mbcas_core.parameters import Parameters, PriceResponse
+from mbcas_core.presets import PRESETS, Preset
+from mbcas_core.workload.classes import NAMES as WORKLOAD_CLASSES
 from mbcas_server.settings import Settings, SettingsInvalidError, is_local, load_settings
 
 
@@ -22,10 +25,12 @@ def test_defaults_are_the_core_s() -> None:
 
 
 def test_every_parameter_of_the_core_is_a_setting() -> None:
-    own_shape = {"tau", "priority_factor"}
+    tables = {"tau", "priority_factor", "elasticity"}
+    own_shape = tables | {"class_weight"}
     assert set(Parameters.__dataclass_fields__) - own_shape <= set(Settings.model_fields)
     for key in PriorityClass:
-        assert {f"{name}_{key.name.lower()}" for name in own_shape} <= set(Settings.model_fields)
+        assert {f"{name}_{key.name.lower()}" for name in tables} <= set(Settings.model_fields)
+    assert {f"class_weight_{name}" for name in WORKLOAD_CLASSES} <= set(Settings.model_fields)
 
 
 def test_every_setting_is_documented() -> None:
@@ -53,12 +58,45 @@ def test_names_become_the_core_s_enums() -> None:
     assert (parameters.mode, parameters.policy) == (Mode.AUTO, Policy.HARD_QUOTA)
 
 
+def test_the_plan_is_a_preset_that_each_setting_overrides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = PRESETS[Preset.PLAN]
+
+    assert load_settings(["--preset", "plan"]).parameters() == plan
+    assert load_settings(["--preset", "default"]).parameters() == Parameters()
+
+    path = tmp_path / "mbcas.yaml"
+    path.write_text("preset: plan\nclass_weight_idle: 1\n")
+    monkeypatch.setenv("MBCAS_ELASTICITY_LOW", "0.7")
+    settings = load_settings(["--config", str(path), "--price-response", "frozen"])
+    assert settings.parameters() == replace(
+        plan,
+        price_response=PriceResponse.FROZEN,
+        class_weight={},
+        elasticity=plan.elasticity | {PriorityClass.LOW: 0.7},
+    )
+
+
+def test_what_a_preset_sets_is_said_where_it_is_described() -> None:
+    description = Settings.model_fields["preset"].description or ""
+
+    default = load_settings([]).model_dump()
+    plan = load_settings(["--preset", "plan"]).model_dump()
+    changed = {f"{name}={plan[name]}" for name in plan if plan[name] != default[name]}
+    assert changed - {"preset=plan"} == {word for word in changed if word in description}
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--round-period-seconds", "9999"], ["round_period_seconds", "1 to 600"]),
         (["--round-period-seconds", "nan"], ["round_period_seconds", "finite"]),
         (["--tau-low", "0.9"], ["tau.low", "0.5"]),
+        (["--elasticity-low", "2"], ["elasticity.low", "0 to 1"]),
+        (["--class-weight-idle", "0"], ["class_weight.idle", "0.01 to 100"]),
+        (["--price-response", "on"], ["price_response", "two-pass"]),
+        (["--preset", "best"], ["preset", "plan"]),
         (["--listen-address", "0.0.0.0:7443"], ["listen_address", "insecure", "tls_cert"]),
         (["--listen-address", "127.0.0.1:99999"], ["listen_address", "HOST:PORT"]),
         (["--listen-address", ":7443"], ["listen_address", "HOST:PORT"]),
