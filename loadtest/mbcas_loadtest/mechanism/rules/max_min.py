@@ -6,6 +6,9 @@ section 6.5.2; with weights and caps: Demers, Keshav and Shenker, SIGCOMM 1989).
 
 **Equation.** x_i = min(r_i, w_i L), with sum x = min(C, sum r): the clearing with every floor at 0.
 
+**Weights** add up in MBCAS: two halves of a pod weigh as much as the pod. Counted per pod
+(`equal`), they do not, and it pays to run two small pods instead of one.
+
 **What it lacks.** It is as strategy-proof as MBCAS, but promises nothing: a pod whose neighbours
 weigh more can get less than the request it was admitted with, although it needs it.
 
@@ -24,12 +27,18 @@ from mbcas_loadtest.mechanism.rules.rule import Rule
 
 
 class MaxMin(Rule):
-    """The clearing without floors."""
+    """The clearing without floors; with `equal`, every pod weighs the same."""
 
-    name = "max_min"
+    def __init__(self, *, equal: bool = False) -> None:
+        self.name = "max_min_equal" if equal else "max_min"
+        self._equal = equal
 
     def clear(
         self, bids: Bids, capacity_millicores: IntArray, *, quantum_millicores: int
     ) -> Clearing:
-        without_floors = replace(bids, floor_millicores=np.zeros_like(bids.floor_millicores))
+        without_floors = replace(
+            bids,
+            floor_millicores=np.zeros_like(bids.floor_millicores),
+            weight=np.ones_like(bids.weight) if self._equal else bids.weight,
+        )
         return clear(without_floors, capacity_millicores, quantum_millicores=quantum_millicores)

@@ -5,13 +5,14 @@ does, so `rule.clear` can stand wherever that function stands. Beyond that a rul
 
 - charge money (`pay`): only VCG does, the others charge nothing;
 - remember (`reset` forgets): Karma keeps credits, `frozen` its gauges. Row i of each call is then
-  the same bidder in the same market as in the call before;
-- know what no bid says (`observe`): the kernel sees real demand, the price response sees how
-  willing a bidder is to wait.
+  the same bidder in the same market as in the call before. State is replaced, never written into,
+  so `copy.copy(rule)` keeps a moment of it;
+- know what no bid says (`observe`): the kernel sees real demand, VCG knows how the value of CPU
+  falls with the share of the need that is met, the price response how willing a bidder is to wait.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -33,15 +34,21 @@ class Facts:
     relax: Callable[[FloatArray], FloatArray]
     """From throttling targets, shape (n,), to the need at them, as a share of the need at price 0.
     At most 1, as a price only ever raises the target."""
+    part_ratio: FloatArray
+    """(n, parts) the need in parts within which a millicore is worth the same; rows sum to 1."""
+    part_value: FloatArray
+    """(n, parts) what a millicore of each part is worth, descending, above 0."""
 
 
 class Rule(Protocol):
     """One way to share CPU. Only `clear` must be written; what is here serves a rule without it."""
 
-    @property
-    def name(self) -> str:
-        """A short word for tables: letters, digits and underscores."""
-        ...
+    name: str
+    """A short word for tables: letters, digits and underscores."""
+
+    settling_rounds: int = 0
+    """How many rounds pass before a rule with memory answers to what goes on, and not to its start.
+    """
 
     def clear(
         self, bids: Bids, capacity_millicores: IntArray, *, quantum_millicores: int
@@ -54,10 +61,16 @@ class Rule(Protocol):
         ...
 
     def pay(
-        self, bids: Bids, capacity_millicores: IntArray, *, quantum_millicores: int
+        self, bids: Bids, capacity_millicores: IntArray, *, rows: IntArray | None = None
     ) -> FloatArray:
-        """Returns what each bidder is charged for what `clear` gave it, in its bid's money."""
-        del capacity_millicores, quantum_millicores
+        """Returns what each bidder is charged for what `clear` gives it, shape (n,).
+
+        Args:
+            bids: As they were cleared.
+            capacity_millicores: As it was handed out.
+            rows: Where given, the others' charges are not worked out, and 0.
+        """
+        del capacity_millicores, rows
         payment: FloatArray = np.zeros(bids.market.size)
         return payment
 
@@ -67,6 +80,11 @@ class Rule(Protocol):
 
     def reset(self) -> None:
         """Forgets all rounds before."""
+
+
+def with_needs(bids: Bids, need_millicores: IntArray) -> Bids:
+    """Returns the same bids with these needs."""
+    return replace(bids, need_millicores=need_millicores)
 
 
 def describe_clearing(
