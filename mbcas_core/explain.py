@@ -164,7 +164,7 @@ def _container(state: State, row: int) -> ContainerView:
         mode=Mode(int(fleet.rows.mode[row])),
         policy=Policy(int(fleet.rows.policy[row])),
         priority_class=PriorityClass(int(fleet.rows.priority[row])),
-        weight=float(fleet.pods.weight[fleet.rows.pod[row]]),
+        weight=float(state.pod_weight(fleet.rows.pod[one])[0]),
         usage_millicores=float(state.counters.usage[row]) if measured else None,
         throttled_ratio=ratio if measured else None,
         reservation=_reservation(state, row),
@@ -270,8 +270,16 @@ def _headroom(state: State, row: int) -> HeadroomView:
         emergency_millicores=float(state.decisions.emergency_need[row]),
         ceiling_need_millicores=int(state.decisions.ceiling_need[row]),
         reservation_need_millicores=int(state.decisions.reservation_need[row]),
-        price_response="off",
+        price_response=state.parameters.price_response.value,
+        response_shortage=float(state.decisions.response_shortage[row]),
+        effective_tau=_effective_tau(state, row),
+        demand_factor=float(state.decisions.demand_factor[row]),
     )
+
+
+def _effective_tau(state: State, row: int) -> float:
+    chosen = float(state.agent.tau[row])
+    return float(state.fleet.rows.tau[row]) if math.isnan(chosen) else chosen
 
 
 def _good_decision(state: State, row: int, good: int) -> GoodDecisionView:
@@ -291,6 +299,8 @@ def _good_decision(state: State, row: int, good: int) -> GoodDecisionView:
         pod_level=_finite(float(table.pod_level[row, good])),
         container_weight=float(table.weight[row, good]),
         target_millicores=int(table.target[row, good]),
+        class_weight=float(table.class_weight[row]),
+        floors_reduced=bool(table.floors_reduced[row, good]),
     )
 
 

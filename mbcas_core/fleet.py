@@ -131,6 +131,14 @@ class Pods(Table):
     min_acceptable: IntArray = column()
     order_time: FloatArray = column(np.float64, fill=-np.inf)
     """When its last order was sent."""
+    class_weight: FloatArray = column(np.float64, fill=1.0)
+    """Factor of the weight for what its containers were found to do."""
+    shortage_smoothed: FloatArray = column(np.float64, width=(2,))
+    """Of each good, among the others on its node (see `loops.response`)."""
+    shortage_frozen: FloatArray = column(np.float64, width=(2,))
+    """What its needs answer to for an epoch."""
+    epoch_rounds: IntArray = column(width=(2,))
+    """Rounds of the epoch that have passed."""
     row_count: IntArray = column()
 
 

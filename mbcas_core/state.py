@@ -36,6 +36,10 @@ class DecisionTable(Table):
     target_limit: IntArray = column()
     rationed: BoolArray = column(np.bool_, fill=False)
     sample_age: FloatArray = column(np.float64)
+    response_shortage: FloatArray = column(np.float64)
+    """What the needs answered to, 0 where they do not."""
+    demand_factor: FloatArray = column(np.float64, fill=1.0)
+    class_weight: FloatArray = column(np.float64, fill=1.0)
     reclaim_factor: FloatArray = column(np.float64, fill=1.0)
     takes_part: BoolArray = column(np.bool_, fill=False, width=(2,))
     need: IntArray = column(width=(2,))
@@ -50,6 +54,7 @@ class DecisionTable(Table):
     pod_level: FloatArray = column(np.float64, fill=np.inf, width=(2,))
     supply: IntArray = column(width=(2,))
     level: FloatArray = column(np.float64, fill=np.inf, width=(2,))
+    floors_reduced: BoolArray = column(np.bool_, fill=False, width=(2,))
     billed: IntArray = column(width=(2,))
     slack: IntArray = column(width=(2,))
     granted: IntArray = column(width=(2,))
@@ -124,6 +129,11 @@ class State:
         """True where a row has one number."""
         hard: BoolArray = self.fleet.rows.policy[rows] == Policy.HARD_QUOTA
         return hard
+
+    def pod_weight(self, pods: IntArray) -> FloatArray:
+        """Weights of pods in their markets: declared at admission, times those of their classes."""
+        weight: FloatArray = self.fleet.pods.weight[pods] * self.fleet.pods.class_weight[pods]
+        return weight
 
     def billed(self, rows: IntArray) -> tuple[IntArray, IntArray]:
         """What counts as taken of a node's reservations and of its ceilings, in millicores.

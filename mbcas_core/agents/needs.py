@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from mbcas_core.agents import headroom
 from mbcas_core.fleet import Rows, Table, column
 from mbcas_core.forecast import recent
+from mbcas_core.parameters import Parameters
 from mbcas_core.signals.windows import (
     MEAN_SECONDS,
     WindowTable,
@@ -45,6 +46,8 @@ class AgentTable(Table):
     workload_class: NDArray[np.int8] = column(np.int8)
     base: FloatArray = column(np.float64)
     variation: FloatArray = column(np.float64, fill=UNKNOWN_VARIATION)
+    tau: FloatArray = column(np.float64, fill=np.nan)
+    """The throttling target that the level was chosen for."""
     level: FloatArray = column(np.float64, fill=1.0)
     usage: FloatArray = column(np.float64)
     recent: FloatArray = column(np.float64)
@@ -69,20 +72,23 @@ def estimate(
     facts: Rows,
     windows: WindowTable,
     burst_table: bursts.BurstTable,
-    quantile: float,
-    window_seconds: float,
+    tau: FloatArray,
+    parameters: Parameters,
     now_seconds: float,
 ) -> None:
-    """Writes the needs of these rows, and everything they rest on, to the table."""
+    """Writes the needs of these rows, and everything they rest on, to the table.
+
+    `tau` is the throttling target that each of them stands on, declared or raised by the price.
+    """
     base = recent.forecast(windows, rows)
     usage = mean_usage(windows, rows, seconds=MEAN_SECONDS)
     spread = variation(windows, rows, seconds=VARIATION_SECONDS, unknown=UNKNOWN_VARIATION)
     bursty = bursts.is_bursty(burst_table, rows)
     burst = bursts.remembered_peak(burst_table, rows)
     table.caution[rows[now_seconds - table.caution_time[rows] > CAUTION_SECONDS]] = 0
-    level = headroom.level(spread, facts.tau[rows])
+    level = headroom.level(spread, tau)
     level *= 1.0 + CAUTION_STEP * table.caution[rows]
-    past = mean_quantiles(windows, rows, (0.5, quantile))
+    past = mean_quantiles(windows, rows, (0.5, parameters.reservation_quantile))
     floor = np.maximum(float(MIN_CEILING_MILLICORES), past[:, 0])
     table.workload_class[rows] = classes.classify(
         base=base,
@@ -92,12 +98,19 @@ def estimate(
     )
     table.base[rows] = base
     table.variation[rows] = spread
+    table.tau[rows] = tau
     table.level[rows] = level
     table.usage[rows] = usage
     table.burst[rows] = burst
     table.quantile[rows] = past[:, 1]
     table.need_floor[rows] = floor
-    _remember(table, rows, usage * level, window_seconds=window_seconds, now_seconds=now_seconds)
+    _remember(
+        table,
+        rows,
+        usage * level,
+        window_seconds=parameters.need_window_seconds,
+        now_seconds=now_seconds,
+    )
     need = np.maximum(base + (level - 1.0) * usage, table.recent[rows])
     table.ceiling_need[rows] = _whole(np.maximum(np.maximum(need, burst), floor))
     table.reservation_need[rows] = _whole(np.maximum(np.maximum(past[:, 1], base), floor))

@@ -110,7 +110,7 @@ def _grant(state: State, rows: IntArray, now: float) -> list[Effect]:
             reservation_billed_millicores=billed_request,
             ceiling_billed_millicores=billed_limit,
             node=selection.node_of_pod,
-            pod_weight=fleet.pods.weight[selection.pods],
+            pod_weight=state.pod_weight(selection.pods),
         ),
         reservation_limit_millicores=state.market.request_limit[selection.nodes],
         ceiling_limit_millicores=state.market.limit_limit[selection.nodes],

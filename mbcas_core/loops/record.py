@@ -33,6 +33,7 @@ def note_targets(state: State, selection: Selection, targets: Targets, own: IntA
         table.pod_level[rows, good] = cleared.pod_level[pod]
         table.supply[rows, good] = cleared.supply_millicores[node]
         table.level[rows, good] = cleared.level[node]
+        table.floors_reduced[rows, good] = cleared.floors_reduced[node]
 
 
 def note_round(

@@ -9,11 +9,11 @@ from mbcas_core.agents import needs
 from mbcas_core.effects import Effect, Lane, Violation
 from mbcas_core.events import Mode
 from mbcas_core.fleet import Selection
-from mbcas_core.loops import decide, reasons, record
+from mbcas_core.loops import decide, reasons, record, response
 from mbcas_core.loops.decide import Standing, Wishes
 from mbcas_core.loops.dispatch import Changes, burst_is_off, dispatch
+from mbcas_core.loops.response import Cleared
 from mbcas_core.market.clearing import sum_by
-from mbcas_core.market.goods import clear_targets
 from mbcas_core.market.orders import Grants, OrderRows, clear_orders
 from mbcas_core.market.targets import MarketNodes, MarketPods, MarketRows, Targets
 from mbcas_core.signals.windows import throttled_ratio
@@ -31,6 +31,7 @@ def run(state: State, nodes: IntArray, *, now_seconds: float) -> list[Effect]:
         return []
     standing = _stand(state, selection, now_seconds)
     _estimate(state, standing, now_seconds)
+    response.weigh_classes(state, selection)
     targets = _clear(state, selection, standing)
     record.note_round(state, selection, standing, targets, now_seconds)
     effects = _check(state, selection, standing, targets)
@@ -81,8 +82,8 @@ def _estimate(state: State, standing: Standing, now: float) -> None:
         facts=state.fleet.rows,
         windows=state.windows,
         burst_table=state.bursts,
-        quantile=state.parameters.reservation_quantile,
-        window_seconds=state.parameters.need_window_seconds,
+        tau=response.choose_tau(state, fresh),
+        parameters=state.parameters,
         now_seconds=now,
     )
     held = state.emergency_need(standing.rows, now_seconds=now)
@@ -110,7 +111,7 @@ def _clear(state: State, selection: Selection, standing: Standing) -> Targets:
     )
     pods = MarketPods(
         node=selection.node_of_pod,
-        weight=fleet.pods.weight[selection.pods],
+        weight=state.pod_weight(selection.pods),
         declared_min_millicores=fleet.pods.min_millicores[selection.pods],
         declared_max_millicores=fleet.pods.max_millicores[selection.pods],
     )
@@ -118,15 +119,27 @@ def _clear(state: State, selection: Selection, standing: Standing) -> Targets:
         allocatable_millicores=fleet.nodes.allocatable[selection.nodes],
         unmanaged_millicores=fleet.nodes.unmanaged[selection.nodes],
     )
-    targets = clear_targets(market_rows, pods, nodes, parameters=state.parameters)
+    cleared = response.clear(state, rows, market_rows, pods, nodes)
     recommend = (fleet.rows.mode[rows] == Mode.RECOMMEND) & ~fleet.rows.skipped[rows]
     recommend &= standing.fresh
+    shown = np.zeros(selection.pods.size, np.bool_)
+    shown[selection.pod_of_row[recommend]] = True
     if recommend.any():
         everyone = replace(market_rows, takes_part=market_rows.takes_part | recommend)
-        shadow = clear_targets(everyone, pods, nodes, parameters=state.parameters)
-        record.note_targets(state, selection, shadow, np.flatnonzero(recommend))
-    record.note_targets(state, selection, targets, np.flatnonzero(~recommend))
-    return targets
+        shadow = response.clear(state, rows, everyone, pods, nodes)
+        _note_cleared(state, selection, shadow, rows=recommend, pods=shown)
+    _note_cleared(state, selection, cleared, rows=~recommend, pods=~shown)
+    return cleared.targets
+
+
+def _note_cleared(
+    state: State, selection: Selection, cleared: Cleared, *, rows: BoolArray, pods: BoolArray
+) -> None:
+    """Keeps what these rows' targets came from, and shows these pods the shortage."""
+    own: IntArray = np.flatnonzero(rows)
+    record.note_targets(state, selection, cleared.targets, own)
+    response.note(state, selection, cleared, own)
+    response.observe(state, selection, cleared.targets, np.flatnonzero(pods))
 
 
 def _check(
@@ -182,7 +195,7 @@ def _share(
             reservation_billed_millicores=standing.billed_request,
             ceiling_billed_millicores=standing.billed_limit,
             node=selection.node_of_pod,
-            pod_weight=fleet.pods.weight[selection.pods],
+            pod_weight=state.pod_weight(selection.pods),
         ),
         reservation_limit_millicores=targets.reservation_limit_millicores,
         ceiling_limit_millicores=targets.ceiling_limit_millicores,

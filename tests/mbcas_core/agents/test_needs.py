@@ -6,6 +6,7 @@ import pytest
 from mbcas_core.agents import headroom, needs
 from mbcas_core.agents.needs import AgentTable
 from mbcas_core.fleet import Rows
+from mbcas_core.parameters import Parameters
 from mbcas_core.signals import windows
 from mbcas_core.signals.counters import Seconds
 from mbcas_core.signals.windows import WindowTable
@@ -50,8 +51,8 @@ class OneRow:
             facts=self.rows,
             windows=self.windows,
             burst_table=self.bursts,
-            quantile=0.9,
-            window_seconds=30.0,
+            tau=self.rows.tau[ROW],
+            parameters=Parameters(),
             now_seconds=self.now,
         )
 
