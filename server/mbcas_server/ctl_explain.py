@@ -78,13 +78,15 @@ def _measured(signals: pb.Signals) -> list[str]:
 
 def _needed(headroom: pb.Headroom) -> list[str]:
     base, level, used = headroom.base_millicores, headroom.level, headroom.usage_millicores
+    tau = max(headroom.tau, headroom.effective_tau)
     sentences = [
         (
             f"Class {headroom.workload_class or 'unknown'}: it will use about {cpu(base)} "
             f"(forecast: {headroom.forecast or 'none'}); in the last 15 s it used {cpu(used)}."
         ),
+        *_dearer(headroom),
         (
-            f"For at most {percent(headroom.tau)} throttling it should have a headroom of "
+            f"For at most {percent(tau)} throttling it should have a headroom of "
             f"{level - 1:.2f} {TIMES} its use above that: {cpu(base)} + {level - 1:.2f} {TIMES} "
             f"{cpu(used)} = {cpu(base + (level - 1) * used)}."
         ),
@@ -96,6 +98,11 @@ def _needed(headroom: pb.Headroom) -> list[str]:
         )
     if headroom.burst_millicores:
         sentences.append(f"Its remembered bursts ask for {cpu(headroom.burst_millicores)}.")
+    if headroom.demand_factor not in {0, 1}:
+        sentences.append(
+            f"A first clearing found the node {percent(headroom.response_shortage)} short of CPU, "
+            f"so what it asks for counts {headroom.demand_factor:.2f} times."
+        )
     if headroom.emergency_millicores:
         sentences.append(f"The fast loop holds it at {cpu(headroom.emergency_millicores)}.")
     sentences += [
@@ -111,6 +118,16 @@ def _needed(headroom: pb.Headroom) -> list[str]:
     return sentences
 
 
+def _dearer(headroom: pb.Headroom) -> list[str]:
+    if headroom.effective_tau <= headroom.tau:
+        return []
+    sentence = (
+        f"The others on its node were {percent(headroom.response_shortage)} short of CPU of late, "
+        f"so it bears more throttling than the {percent(headroom.tau)} of its class."
+    )
+    return [sentence]
+
+
 def _cleared(good: pb.GoodDecision, name: str) -> list[str]:
     if not good.takes_part:
         return [f"Its policy or mode fixes the {name}: no bid."]
@@ -124,19 +141,35 @@ def _cleared(good: pb.GoodDecision, name: str) -> list[str]:
     sentences.append(
         f"Its pod bids {cpu(good.pod_need_millicores)} with floor "
         f"{cpu(good.pod_floor_millicores)}, cap {cpu(good.pod_cap_millicores)} and weight "
-        f"{good.pod_weight:g}, where the node has {cpu(good.node_supply_millicores)} to share."
+        f"{good.pod_weight:g}{_class_weight(good)}, "
+        f"where the node has {cpu(good.node_supply_millicores)} to share."
     )
     sentences.append(_pod_share(good))
     sentences.append(_container_share(good))
     return sentences
 
 
+def _class_weight(good: pb.GoodDecision) -> str:
+    if good.class_weight in {0, 1}:
+        return ""
+    declared = good.pod_weight / good.class_weight
+    return f" ({declared:g} {TIMES} {good.class_weight:g} for the classes of its containers)"
+
+
 def _pod_share(good: pb.GoodDecision) -> str:
     got = cpu(good.pod_allocation_millicores)
+    if good.credit_millicores:
+        got += f", {cpu(good.credit_millicores)} of it by credits"
     level = optional(good, "node_level")
     if level is None:
         return f"The node has enough: the pod gets {got}."
     owed = min(good.pod_floor_millicores, good.pod_need_millicores)
+    if good.floors_reduced:
+        share = min(owed, good.pod_floor_millicores * level)
+        return (
+            f"The floors do not fit the node, so each pod gets {percent(level)} of its floor, or "
+            f"its need where that is less: {cpu(share)}. In whole quanta the pod gets {got}."
+        )
     share = owed + good.pod_weight * level
     capped = f", but no more than the {cpu(good.pod_need_millicores)} it needs"
     return (
@@ -151,6 +184,8 @@ def _container_share(good: pb.GoodDecision) -> str:
     level = optional(good, "pod_level")
     if level is None:
         return f"The pod has enough for its containers: the target is {got}."
+    if good.floors_reduced:
+        return f"The pod shares what it got by its containers' floors. The target is {got}."
     owed = min(good.floor_millicores, good.need_millicores)
     share = min(owed + good.container_weight * level, good.need_millicores)
     return (

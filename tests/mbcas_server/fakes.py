@@ -5,7 +5,7 @@ import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
@@ -188,9 +188,6 @@ def decision_view(container: ContainerView, *, node: str = "node-a") -> Decision
         pod_level=None,
         container_weight=300.0,
         target_millicores=450,
-        class_weight=1.0,
-        floors_reduced=True,
-        credit_millicores=20,
     )
     return DecisionView(
         container=container,
@@ -224,7 +221,7 @@ def decision_view(container: ContainerView, *, node: str = "node-a") -> Decision
             usage_millicores=390.0,
             recent_need_millicores=470.0,
         ),
-        reservation=good,
+        reservation=replace(good, class_weight=0.5, floors_reduced=True, credit_millicores=20),
         ceiling_headroom=good,
         order=OrderDecisionView(
             time_seconds=1.0,
