@@ -18,6 +18,7 @@ bench = typer.Typer(invoke_without_command=True)
 
 Figures = dict[str, Any]
 LEAST_SURGES = 30
+REPORTED_SEED = 1000
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")]
 
 
@@ -27,6 +28,7 @@ def bench_all(context: typer.Context, json_file: JsonFile = None) -> None:
     if context.invoked_subcommand is None:
         figures: dict[str, Figures | None] = {
             "clearing": _clearing(),
+            "properties": _few_properties(),
             "server": _server(),
             "shim": _shim(),
             "reaction": None,
@@ -44,6 +46,33 @@ def bench_all(context: typer.Context, json_file: JsonFile = None) -> None:
 def clearing(json_file: JsonFile = None) -> None:
     """Clears the markets of 5,000 nodes with 150,000 containers."""
     _report(_clearing(), json_file)
+
+
+@bench.command()
+def properties(
+    json_file: JsonFile = None,
+    markets: Annotated[int, typer.Option(min=1, help="For each property, at least.")] = 100_000,
+    seed: Annotated[int, typer.Option(min=0)] = REPORTED_SEED,
+    batch: Annotated[int | None, typer.Option(min=0, help="Only this batch, again.")] = None,
+    name: Annotated[str | None, typer.Option("--property", help="Only this one.")] = None,
+) -> None:
+    """Checks the mechanism's properties on random markets, in about five minutes."""
+    from mbcas_loadtest.bench.properties import (  # noqa: PLC0415 - loaded when used.
+        bench_properties,
+        check_batch,
+    )
+    from mbcas_loadtest.mechanism.properties import PROPERTIES  # noqa: PLC0415 - loaded when used.
+
+    if name is not None and name not in PROPERTIES:
+        raise typer.BadParameter(f"--property {name}: must be one of {', '.join(PROPERTIES)}")
+    names = list(PROPERTIES) if name is None else [name]
+    if batch is None:
+        figures = bench_properties(markets=markets, seed=seed, names=names, tell=_tell_progress)
+    else:
+        figures = check_batch(seed=seed, batch=batch, names=names)
+    _report(figures, json_file)
+    if figures["violations"]:
+        raise typer.Exit(1)
 
 
 @bench.command()
@@ -75,6 +104,13 @@ def _clearing() -> Figures:
     from mbcas_loadtest.bench.clearing import bench_clearing  # noqa: PLC0415 - loaded when used.
 
     return bench_clearing()
+
+
+def _few_properties() -> Figures:
+    """Runs a fiftieth of `bench properties`, whose minutes would outweigh all the others."""
+    from mbcas_loadtest.bench.properties import bench_properties  # noqa: PLC0415 - loaded when used.
+
+    return bench_properties(markets=2000, seed=REPORTED_SEED)
 
 
 def _server() -> Figures:
@@ -109,6 +145,10 @@ def _reaction(surges: int) -> Figures:
 def _clean_up_on_interrupt() -> None:
     """Lets Ctrl-C unwind from here on: there is now something to remove."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _tell_progress(line: str) -> None:
+    typer.echo(line, err=True)
 
 
 def _report(figures: Mapping[str, Any], json_file: Path | None) -> None:
