@@ -34,6 +34,8 @@ class Facts:
     relax: Callable[[FloatArray], FloatArray]
     """From throttling targets, shape (n,), to the need at them, as a share of the need at price 0.
     At most 1, as a price only ever raises the target."""
+    acceptable_millicores: IntArray
+    """What each declared as `min-acceptable-cpu`, 0 where it did not."""
     part_ratio: FloatArray
     """(n, parts) the need in parts within which a millicore is worth the same; rows sum to 1."""
     part_value: FloatArray
@@ -85,6 +87,11 @@ class Rule(Protocol):
 def with_needs(bids: Bids, need_millicores: IntArray) -> Bids:
     """Returns the same bids with these needs."""
     return replace(bids, need_millicores=need_millicores)
+
+
+def with_floors(bids: Bids, floor_millicores: IntArray) -> Bids:
+    """Returns the same bids with these floors."""
+    return replace(bids, floor_millicores=floor_millicores)
 
 
 def describe_clearing(
