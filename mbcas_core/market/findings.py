@@ -27,16 +27,25 @@ class Finding:
 class Findings:
     """Collects what is violated; one collector is about rows of the same kind."""
 
-    def __init__(self, *, market_of_row: IntArray, good: str = "", bidders: str = "rows") -> None:
+    def __init__(
+        self,
+        *,
+        market_of_row: IntArray,
+        good: str = "",
+        bidders: str = "rows",
+        node_of_pod: IntArray | None = None,
+    ) -> None:
         """Starts with none.
 
         Args:
             market_of_row: Index of each row's market or node, shape (n,).
             good: What is shared; empty where there is only one good.
             bidders: What the rows are.
+            node_of_pod: Given where it is pods that share, among their containers: their nodes.
         """
         self.found: list[Finding] = []
         self._market_of_row = market_of_row
+        self._node_of_pod = node_of_pod
         self._where = (f"good={good} " if good else "") + f"of={bidders}"
 
     def rows(self, name: str, bad: BoolArray, **numbers: IntArray | FloatArray) -> None:
@@ -46,8 +55,10 @@ class Findings:
 
     def markets(self, name: str, bad: BoolArray, **numbers: IntArray | FloatArray) -> None:
         """Notes the markets for which this holds, shape (m,), and their numbers."""
+        nodes = self._node_of_pod
         for market in np.flatnonzero(bad)[:MAX_FINDINGS].tolist():
-            self._add(name, market, None, market, numbers)
+            node, pod = (market, None) if nodes is None else (int(nodes[market]), market)
+            self._add(name, node, pod, market, numbers)
 
     def _add(
         self,
