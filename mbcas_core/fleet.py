@@ -182,6 +182,7 @@ class Fleet:
         self,
         *,
         row_tables: Iterable[Table] = (),
+        pod_tables: Iterable[Table] = (),
         node_tables: Iterable[Table] = (),
         max_nodes: int,
         max_rows: int,
@@ -191,7 +192,8 @@ class Fleet:
         self.rows = Rows()
         self._row_tables = [self.rows, *row_tables]
         self._node_slots = Slots([self.nodes, *node_tables])
-        self._pod_slots = Slots([self.pods])
+        self._pod_tables = [self.pods, *pod_tables]
+        self._pod_slots = Slots(self._pod_tables)
         self._row_slots = Slots(self._row_tables)
         self._max_nodes = max_nodes
         self._max_rows = max_rows
@@ -216,7 +218,7 @@ class Fleet:
 
     def nbytes(self) -> int:
         """Memory of all arrays of rows and pods."""
-        return sum(table.nbytes() for table in self._row_tables) + self.pods.nbytes()
+        return sum(table.nbytes() for table in (*self._row_tables, *self._pod_tables))
 
     def find_node(self, name: str) -> int | None:
         return self._node_by_name.get(name)

@@ -84,7 +84,11 @@ class Parameters:
     """For so many rounds the shortage that needs answer to stays the same, 1 to 1000."""
 
     refusal_floor_step: float = 0.0
-    """What repeated refusals add to a pod's floor, as a share of it, 0 to 1; 0: nothing."""
+    """What each refusal beyond three in a row adds to a pod's floor, as a share of what it declared
+    acceptable, 0 to 1; 0: nothing. Above 0 it pays to declare too much (`market.participation`)."""
+    credit_endowment_millicore_rounds: int = 0
+    """Credits that a pod starts with for each core of its admitted request, 0 to 1,000,000: one
+    lifts it by a millicore for a round (`market.credits`). 0: there are no credits."""
 
     reservation_quantile: float = 0.9
     """Quantile of past 15 s demand that the reservation need rests on, 0 to 1."""
@@ -178,6 +182,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "pod_cap_ratio": (0.01, 1),
     "default_request_millicores": (1, 1_000_000),
     "refusal_floor_step": (0, 1),
+    "credit_endowment_millicore_rounds": (0, 1_000_000),
     "tau_max": (0.001, 0.5),
     "response_smoothing": (0.01, 1),
     "response_epoch_rounds": (1, 1000),

@@ -12,6 +12,8 @@ from mbcas_core.effects import Reason
 from mbcas_core.events import Outcome, Policy
 from mbcas_core.fleet import Fleet, Names, Table, column
 from mbcas_core.ledger import LedgerTable
+from mbcas_core.market.credits import CreditTable
+from mbcas_core.market.participation import RefusalTable
 from mbcas_core.parameters import Parameters
 from mbcas_core.signals.counters import CounterTable
 from mbcas_core.signals.windows import WindowTable
@@ -51,6 +53,7 @@ class DecisionTable(Table):
     pod_cap: IntArray = column(width=(2,))
     pod_weight: FloatArray = column(np.float64, width=(2,))
     pod_allocation: IntArray = column(width=(2,))
+    pod_credit: IntArray = column(width=(2,))
     pod_level: FloatArray = column(np.float64, fill=np.inf, width=(2,))
     supply: IntArray = column(width=(2,))
     level: FloatArray = column(np.float64, fill=np.inf, width=(2,))
@@ -99,6 +102,8 @@ class State:
         self.ledger = LedgerTable()
         self.emergency = emergency.EmergencyTable()
         self.decisions = DecisionTable()
+        self.refusals = RefusalTable()
+        self.purses = CreditTable()
         self.market = MarketTable()
         self.fleet = Fleet(
             row_tables=(
@@ -110,6 +115,7 @@ class State:
                 self.emergency,
                 self.decisions,
             ),
+            pod_tables=(self.refusals, self.purses),
             node_tables=(self.market,),
             max_nodes=parameters.max_nodes,
             max_rows=parameters.max_containers,

@@ -30,6 +30,7 @@ def note_targets(state: State, selection: Selection, targets: Targets, own: IntA
         table.pod_cap[rows, good] = cleared.pod_cap_millicores[pod]
         table.pod_weight[rows, good] = cleared.pod_weight[pod]
         table.pod_allocation[rows, good] = cleared.pod_allocation_millicores[pod]
+        table.pod_credit[rows, good] = cleared.pod_credit_millicores[pod]
         table.pod_level[rows, good] = cleared.pod_level[pod]
         table.supply[rows, good] = cleared.supply_millicores[node]
         table.level[rows, good] = cleared.level[node]

@@ -9,7 +9,7 @@ from mbcas_core.agents import needs
 from mbcas_core.effects import Effect, Lane, Violation
 from mbcas_core.events import Mode
 from mbcas_core.fleet import Selection
-from mbcas_core.loops import decide, reasons, record, response
+from mbcas_core.loops import consent, decide, reasons, record, response
 from mbcas_core.loops.decide import Standing, Wishes
 from mbcas_core.loops.dispatch import Changes, burst_is_off, dispatch
 from mbcas_core.loops.response import Cleared
@@ -32,9 +32,11 @@ def run(state: State, nodes: IntArray, *, now_seconds: float) -> list[Effect]:
     standing = _stand(state, selection, now_seconds)
     _estimate(state, standing, now_seconds)
     response.weigh_classes(state, selection)
-    targets = _clear(state, selection, standing)
+    cleared = _clear(state, selection, standing)
+    targets = cleared.targets
     record.note_round(state, selection, standing, targets, now_seconds)
     effects = _check(state, selection, standing, targets)
+    effects += consent.note(state, selection, cleared)
     wishes = decide.wish(state, selection, standing, targets, now_seconds)
     grants = _share(state, selection, standing, targets, wishes)
     effects += _send(
@@ -93,7 +95,7 @@ def _estimate(state: State, standing: Standing, now: float) -> None:
     state.decisions.reservation_need[standing.rows] = state.agent.reservation_need[standing.rows]
 
 
-def _clear(state: State, selection: Selection, standing: Standing) -> Targets:
+def _clear(state: State, selection: Selection, standing: Standing) -> Cleared:
     """Clears both goods; rows in mode recommend get what a market with everyone would give them."""
     fleet, rows = state.fleet, selection.rows
     market_rows = MarketRows(
@@ -114,6 +116,7 @@ def _clear(state: State, selection: Selection, standing: Standing) -> Targets:
         weight=state.pod_weight(selection.pods),
         declared_min_millicores=fleet.pods.min_millicores[selection.pods],
         declared_max_millicores=fleet.pods.max_millicores[selection.pods],
+        acceptance=consent.ask(state, selection),
     )
     nodes = MarketNodes(
         allocatable_millicores=fleet.nodes.allocatable[selection.nodes],
@@ -129,7 +132,7 @@ def _clear(state: State, selection: Selection, standing: Standing) -> Targets:
         shadow = response.clear(state, rows, everyone, pods, nodes)
         _note_cleared(state, selection, shadow, rows=recommend, pods=shown)
     _note_cleared(state, selection, cleared, rows=~recommend, pods=~shown)
-    return cleared.targets
+    return cleared
 
 
 def _note_cleared(

@@ -124,9 +124,7 @@ def find_static_shares(pods: Bids, capacity_millicores: IntArray) -> IntArray:
     surplus = np.maximum(capacity_millicores - sum_by(pods.market, floor, nodes), 0)
     weight_sum = np.bincount(pods.market, pods.weight, nodes)
     part: FloatArray = pods.weight * surplus[pods.market] / weight_sum[pods.market]
-    share: IntArray = np.minimum(
-        pods.need_millicores, floor + np.ceil(part).astype(np.int64)
-    )
+    share: IntArray = np.minimum(pods.need_millicores, floor + np.ceil(part).astype(np.int64))
     return share
 
 

@@ -17,20 +17,32 @@ there is for managed rows, so the supply is that less all reservations and less 
 fixed rows, but at least sum f: admitted limits are never cut. A node on which a strict row bids has
 overcommit 1, so that its ceilings fit the node as far as admitted limits of others allow.
 
+**What refusals and credits change.** Reservations alone: floors may have grown out of the surplus
+(`participation`), and between the two levels credits may move a part from pod to pod (`credits`).
+
 All CPU for managed rows is C + reservations of fixed rows: where the policy fixes every
 reservation, the ceilings share the same node.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mbcas_core.events import Policy
-from mbcas_core.market.clearing import sum_by, sum_counted_floors
-from mbcas_core.market.pods import PodBids, PodClearing, clear_pods, container_weights
+from mbcas_core.market import participation
+from mbcas_core.market.clearing import clear, sum_by, sum_counted_floors
+from mbcas_core.market.credits import lend
+from mbcas_core.market.pods import (
+    PodBids,
+    PodClearing,
+    clear_pods,
+    container_weights,
+    share_in_pods,
+)
 from mbcas_core.market.price import find_prices
 from mbcas_core.market.supply import find_supply
 from mbcas_core.market.targets import (
+    Acceptance,
     GoodTargets,
     MarketNodes,
     MarketPods,
@@ -153,19 +165,71 @@ def _clear_reservations(
         parameters.reserve_millicores,
         np.ceil(nodes.allocatable_millicores * parameters.reserve_ratio).astype(np.int64),
     )
-    supply = find_supply(available, reserve, sum_counted_floors(pod_bids.as_pods(), node_count))
-    cleared = clear_pods(
-        pod_bids, np.maximum(supply, 0), quantum_millicores=parameters.quantum_millicores
+    floor_sum = sum_counted_floors(pod_bids.as_pods(), node_count)
+    supply = find_supply(available, reserve, floor_sum)
+    good = _clear_accepted(
+        bids,
+        pod_bids,
+        _leave_fixed(pods.acceptance, fixed_of_pod),
+        supply=np.maximum(supply, 0),
+        surplus=supply - floor_sum,
+        quantum=parameters.quantum_millicores,
     )
     return _Reserved(
-        good=_record(bids, pod_bids, cleared, np.maximum(supply, 0)),
-        target=cleared.allocation_millicores + fixed,
+        good=good,
+        target=good.target_millicores + fixed,
         reclaim_bound=need > wish,
         reclaim_factor=factor,
         available=available,
         reserve=reserve,
         limit=np.maximum(supply + fixed_of_node, 0),
     )
+
+
+def _leave_fixed(acceptance: Acceptance | None, fixed_of_pod: IntArray) -> Acceptance | None:
+    """Leaves what is still to be bid for: fixed rows count toward what is acceptable."""
+    if acceptance is None:
+        return None
+    open_part = np.maximum(acceptance.acceptable_millicores - fixed_of_pod, 0)
+    return replace(acceptance, acceptable_millicores=open_part)
+
+
+def _clear_accepted(
+    takes_part: BoolArray,
+    bids: PodBids,
+    acceptance: Acceptance | None,
+    *,
+    supply: IntArray,
+    surplus: IntArray,
+    quantum: int,
+) -> GoodTargets:
+    """Clears reservations; floors may have grown with refusals, and credits may move a part."""
+    if acceptance is None:
+        cleared = clear_pods(bids, supply, quantum_millicores=quantum)
+        return _record(takes_part, bids, cleared, supply)
+    acceptable = acceptance.acceptable_millicores
+    if acceptance.floor_growth_millicores.any():
+        floors = participation.grow_floors(
+            bids,
+            acceptable_millicores=acceptable,
+            growth_millicores=acceptance.floor_growth_millicores,
+            surplus_millicores=surplus,
+        )
+        bids = replace(bids, floor_millicores=floors)
+    pods = bids.as_pods()
+    nodes = clear(pods, supply, quantum_millicores=quantum)
+    moved = lend(
+        pods,
+        nodes,
+        supply,
+        acceptable_millicores=acceptable,
+        balance=acceptance.credit_balance,
+        balance_max=acceptance.credit_max,
+        quantum_millicores=quantum,
+    )
+    nodes = replace(nodes, allocation_millicores=nodes.allocation_millicores + moved)
+    cleared = share_in_pods(bids, pods, nodes, quantum_millicores=quantum)
+    return replace(_record(takes_part, bids, cleared, supply), pod_credit_millicores=moved)
 
 
 def _find_reservation_needs(rows: MarketRows) -> IntArray:
@@ -286,6 +350,7 @@ def _record(
         pod_cap_millicores=bids.pod_cap_millicores,
         pod_weight=bids.pod_weight,
         pod_allocation_millicores=nodes.allocation_millicores,
+        pod_credit_millicores=np.zeros_like(nodes.allocation_millicores),
         pod_level=cleared.pod_level,
         supply_millicores=supply,
         demand_millicores=nodes.demand_millicores,

@@ -38,7 +38,6 @@ begins and when the pod has not refused for three rounds, so at most twice in fo
 """
 
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,31 +52,6 @@ PATIENCE_ROUNDS = 3
 """Refusals in a row that floors stay as declared for, and rounds after which one is over."""
 STEPS_MAX = 10_000
 """Bounds the count of steps: with the least step that does anything, more than a floor can use."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Acceptance:
-    """What the p pods declared acceptable, and what they have to get it; 0 each by default."""
-
-    acceptable_millicores: IntArray
-    """`min-acceptable-cpu`; 0 where it is not declared."""
-    floor_growth_millicores: IntArray
-    """What their floors have grown by: see `find_growth`."""
-    credit_balance: IntArray
-    """Their credits, in millicores times rounds: see `credits`."""
-    credit_max: IntArray
-    """The most credits that each may hold."""
-
-    @classmethod
-    def nothing(cls, pods: int) -> Self:
-        """Returns that of pods which declared nothing."""
-        none: IntArray = np.zeros(pods, np.int64)
-        return cls(
-            acceptable_millicores=none,
-            floor_growth_millicores=none,
-            credit_balance=none,
-            credit_max=none,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -92,14 +92,21 @@ def clear_pods(
     bids: PodBids, capacity_millicores: IntArray, *, quantum_millicores: int
 ) -> PodClearing:
     """Clears m nodes at both levels; capacities have shape (m,) and are at least 0."""
-    pod_bids = bids.as_pods()
-    nodes = clear(pod_bids, capacity_millicores, quantum_millicores=quantum_millicores)
+    pods = bids.as_pods()
+    nodes = clear(pods, capacity_millicores, quantum_millicores=quantum_millicores)
+    return share_in_pods(bids, pods, nodes, quantum_millicores=quantum_millicores)
+
+
+def share_in_pods(
+    bids: PodBids, pods: Bids, nodes: Clearing, *, quantum_millicores: int
+) -> PodClearing:
+    """Clears what each pod got among its containers: the second level of `clear_pods`."""
     short: BoolArray = nodes.allocation_millicores < bids.sum_needs()
     allocation, pod_level = _share_in_pods(
         bids, nodes.allocation_millicores, short, quantum_millicores
     )
     return PodClearing(
-        allocation_millicores=allocation, pods=pod_bids, nodes=nodes, pod_level=pod_level
+        allocation_millicores=allocation, pods=pods, nodes=nodes, pod_level=pod_level
     )
 
 

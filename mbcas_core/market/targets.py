@@ -16,6 +16,20 @@ class MarketNodes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Acceptance:
+    """What p pods declared acceptable, and what they have to get it; 0 each by default."""
+
+    acceptable_millicores: IntArray
+    """`min-acceptable-cpu`; 0 where it is not declared."""
+    floor_growth_millicores: IntArray
+    """What refusals add to their floors: see `participation`."""
+    credit_balance: IntArray
+    """Their credits, in millicores times rounds: see `credits`."""
+    credit_max: IntArray
+    """The most credits that each may hold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MarketPods:
     """The p pods that bid, sorted by node."""
 
@@ -27,6 +41,8 @@ class MarketPods:
     """`min-cpu`, which lowers the floor; MAX_MILLICORES where it is not declared."""
     declared_max_millicores: IntArray
     """`max-cpu`; MAX_MILLICORES where it is not declared."""
+    acceptance: Acceptance | None = None
+    """None: nothing is declared acceptable, floors are as declared, and there are no credits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,11 +86,14 @@ class GoodTargets:
     target_millicores: IntArray
 
     pod_need_millicores: IntArray
-    """(p,) as are the next five."""
+    """(p,) as are the next six."""
     pod_floor_millicores: IntArray
     pod_cap_millicores: IntArray
     pod_weight: FloatArray
     pod_allocation_millicores: IntArray
+    """What credits moved included."""
+    pod_credit_millicores: IntArray
+    """What credits added to it; below 0: took from it."""
     pod_level: FloatArray
     """Level among the pod's containers; inf where not rationed, or only one container."""
 

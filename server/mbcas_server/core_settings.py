@@ -159,8 +159,12 @@ class CoreSettings(BaseSettings):
     response_epoch_rounds: int = _CORE.response_epoch_rounds
     """For so many rounds the shortage that needs answer to stays the same, 1 to 1000."""
     refusal_floor_step: float = _CORE.refusal_floor_step
-    """What repeated refusals add to a pod's floor, as a share of it, 0 to 1. Above 0 it pays to
-    refuse."""
+    """What each refusal beyond three in a row adds to a pod's floor, as a share of what it declared
+    acceptable, 0 to 1. Above 0 it pays to declare too much."""
+    credit_endowment_millicore_rounds: int = _CORE.credit_endowment_millicore_rounds
+    """Credits that a pod starts with for each core of its admitted request, 0 to 1,000,000. With a
+    credit, a pod that would refuse gets a millicore for a round from pods that have more than their
+    static share, which get the credit. 0: there are no credits."""
 
     reservation_quantile: float = _CORE.reservation_quantile
     """Quantile of past 15 s demand that the reservation need rests on, 0 to 1."""
