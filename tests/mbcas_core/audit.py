@@ -81,7 +81,8 @@ def recompute(decision: DecisionView, parameters: Parameters) -> list[str]:
     """Redoes a decision's arithmetic from its record; says where the record disagrees."""
     if decision.container.decision_time_seconds is None:
         return []
-    wrong = _needs(decision)
+    wrong = _response(decision, parameters)
+    wrong += _needs(decision)
     wrong += _bid(decision, parameters)
     for good in (decision.reservation, decision.ceiling_headroom):
         wrong += _target(good, parameters.quantum_millicores)
@@ -94,6 +95,27 @@ def _check(name: str, got: float, low: float, high: float) -> list[str]:
     return [f"{name} is {got}, by hand from {low} to {high}"]
 
 
+def _response(decision: DecisionView, parameters: Parameters) -> list[str]:
+    """How the needs answered to the price."""
+    h, price = decision.headroom, decision.headroom.response_shortage
+    tau, factor = h.tau, 1.0
+    elasticity = parameters.elasticity[decision.container.priority_class]
+    wrong = _check("response shortage", price, 0.0, 1.0)
+    if h.price_response == "frozen":
+        cost_of_throttling = (1 - tau) / tau
+        tau = max(tau, min(parameters.tau_max, tau * (1 + elasticity * price * cost_of_throttling)))
+    elif h.price_response == "two-pass":
+        bid = decision.reservation.takes_part or decision.ceiling_headroom.takes_part
+        if price > 0.5:
+            factor = 1 - min(price * elasticity, 0.5)
+        elif price < 0.2 and bid:
+            factor = 1 + min((0.2 - price) * elasticity, 0.2)
+    else:
+        wrong += _check("response shortage", price, 0.0, 0.0)
+    wrong += _check("effective tau", h.effective_tau, tau - 1e-9, tau + 1e-9)
+    return wrong + _check("demand factor", h.demand_factor, factor - 1e-9, factor + 1e-9)
+
+
 def _needs(decision: DecisionView) -> list[str]:
     h = decision.headroom
     if h.need_floor_millicores == 0:  # Nothing was ever estimated.
@@ -104,18 +126,19 @@ def _needs(decision: DecisionView) -> list[str]:
         h.recent_need_millicores,
         h.burst_millicores,
         h.need_floor_millicores,
-        h.emergency_millicores,
     )
+    ceiling = max(_scaled(need, h.demand_factor), math.ceil(h.emergency_millicores))
     reserved = max(h.reservation_quantile_millicores, h.base_millicores, h.need_floor_millicores)
+    reservation = _scaled(reserved, h.demand_factor)
     return [
-        *_check("ceiling need", h.ceiling_need_millicores, math.ceil(need), math.ceil(need)),
-        *_check(
-            "reservation need",
-            h.reservation_need_millicores,
-            math.ceil(reserved),
-            math.ceil(reserved),
-        ),
+        *_check("ceiling need", h.ceiling_need_millicores, ceiling, ceiling),
+        *_check("reservation need", h.reservation_need_millicores, reservation, reservation),
     ]
+
+
+def _scaled(need: float, factor: float) -> int:
+    whole = math.ceil(need)
+    return max(math.ceil(whole * factor), min(whole, 10))
 
 
 def _bid(decision: DecisionView, parameters: Parameters) -> list[str]:
@@ -154,14 +177,11 @@ def _target(good: GoodDecisionView, quantum: int) -> list[str]:
     pod = _share(
         good.pod_need_millicores, good.pod_floor_millicores, good.pod_weight, good.node_level
     )
-    alone = good.pod_need_millicores if good.node_level is None else pod
-    # Where the node's floors did not fit, its level is one of millicores per floor; the record of
-    # a pod does not say which it is.
-    reduced = _reduced(good.pod_need_millicores, good.pod_floor_millicores, good.node_level)
-    levels = [alone] if good.node_level is None else [alone, reduced]
+    if good.floors_reduced:
+        pod = _reduced(good.pod_need_millicores, good.pod_floor_millicores, good.node_level)
     wrong = []
-    if not any(abs(good.pod_allocation_millicores - x) <= quantum for x in levels):
-        wrong.append(f"the pod has {good.pod_allocation_millicores}, by hand {levels}")
+    if abs(good.pod_allocation_millicores - pod) > quantum:
+        wrong.append(f"the pod has {good.pod_allocation_millicores}, by hand {pod}")
     if good.pod_level is not None:
         own = _share(
             good.need_millicores, good.floor_millicores, good.container_weight, good.pod_level
