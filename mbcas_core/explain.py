@@ -13,6 +13,7 @@ from mbcas_core.market.allocate import AllocateAnswer, Bid, LiveMarket, allocate
 from mbcas_core.rounds import Rounds
 from mbcas_core.signals.windows import throttled_ratio
 from mbcas_core.state import CEILING, RESERVATION, State
+from mbcas_core.units import IntArray
 from mbcas_core.views import (
     ContainerGoodView,
     ContainerView,
@@ -64,6 +65,7 @@ def market_view(rounds: Rounds, node: str, *, include_containers: bool) -> Marke
         reservation=_good(state, index, RESERVATION, int(requests.sum())),
         ceiling=_good(state, index, CEILING, int(limits.sum())),
         containers=_containers(state, rows.tolist()) if include_containers else [],
+        refusing_pods=_count_refusing(state, rows),
     )
 
 
@@ -94,25 +96,45 @@ def allocate(rounds: Rounds, node: str, bids: list[Bid]) -> AllocateAnswer:
         InvalidInputError: a bid is unusable.
         FloorsExceedCapacityError: the floors do not fit the node.
     """
-    state = rounds.state
-    index = _find(state, node)
-    selection = state.fleet.select(np.array([index]))
+    index = _find(rounds.state, node)
+    return allocate_on_node(bids, _live_markets(rounds.state, np.array([index]))[node])
+
+
+def live_markets(rounds: Rounds) -> dict[str, LiveMarket]:
+    """The markets of reservations that the last tick cleared, by node.
+
+    A node that gains or loses bids between two rounds is cleared in the next tick.
+    """
+    nodes = rounds.state.fleet.nodes
+    cleared = nodes.alive & (nodes.round_time == rounds.state.tick_time)
+    return _live_markets(rounds.state, np.flatnonzero(cleared))
+
+
+def _live_markets(state: State, nodes: IntArray) -> dict[str, LiveMarket]:
+    selection = state.fleet.select(nodes)
     table, parameters = state.decisions, state.parameters
     part = table.takes_part[selection.rows, RESERVATION]
     first = np.searchsorted(selection.pod_of_row, np.arange(selection.pods.size))
     bidding = np.bincount(selection.pod_of_row, part, selection.pods.size) > 0
     rows = selection.rows[first[bidding]]
-    allocatable = int(state.fleet.nodes.allocatable[index])
-    live = LiveMarket(
-        need_millicores=table.pod_need[rows, RESERVATION],
-        floor_millicores=table.pod_floor[rows, RESERVATION],
-        weight=table.pod_weight[rows, RESERVATION],
-        available_millicores=int(state.market.available[index]),
-        reserve_millicores=int(state.market.reserve[index]),
-        quantum_millicores=parameters.quantum_millicores,
-        default_cap_millicores=round(parameters.pod_cap_ratio * allocatable),
-    )
-    return allocate_on_node(bids, live)
+    need, floor = table.pod_need[rows, RESERVATION], table.pod_floor[rows, RESERVATION]
+    weight = table.pod_weight[rows, RESERVATION]
+    ends = np.searchsorted(selection.node_of_pod[bidding], np.arange(nodes.size), side="right")
+    starts = np.append(0, ends)[:-1]
+    return {
+        state.fleet.node_names[node]: LiveMarket(
+            need_millicores=need[start:end],
+            floor_millicores=floor[start:end],
+            weight=weight[start:end],
+            available_millicores=int(state.market.available[node]),
+            reserve_millicores=int(state.market.reserve[node]),
+            quantum_millicores=parameters.quantum_millicores,
+            default_cap_millicores=round(
+                parameters.pod_cap_ratio * int(state.fleet.nodes.allocatable[node])
+            ),
+        )
+        for node, start, end in zip(nodes.tolist(), starts.tolist(), ends.tolist(), strict=True)
+    }
 
 
 def _find(state: State, node: str) -> int:
@@ -141,7 +163,13 @@ def _good(state: State, node: int, good: int, billed: int) -> GoodView:
             shortage=float(market.shortage[node, good]),
         ),
         floors_reduced=bool(market.floors_reduced[node, good]),
+        exhausted_by_admitted_limits=good == CEILING and bool(market.ceilings_exhausted[node]),
     )
+
+
+def _count_refusing(state: State, rows: IntArray) -> int:
+    pods = np.unique(state.fleet.rows.pod[rows])
+    return int(np.count_nonzero(state.refusals.refuses[pods]))
 
 
 def _containers(state: State, rows: list[int]) -> list[ContainerView]:
@@ -156,6 +184,7 @@ def _container(state: State, row: int) -> ContainerView:
     ratio = float(throttled_ratio(state.windows, one, seconds=15)[0])
     lifted = bool(state.emergency.active[row])
     lag, time = float(state.ledger.lag[row]), float(state.decisions.time[row])
+    pod = int(fleet.rows.pod[row])
     return ContainerView(
         namespace=names.namespace,
         pod=names.pod,
@@ -174,6 +203,10 @@ def _container(state: State, row: int) -> ContainerView:
         emergency_since_seconds=float(state.emergency.since[row]) if lifted else None,
         reason=_reason(state, row),
         decision_time_seconds=None if math.isnan(time) else time,
+        min_acceptable_millicores=int(fleet.pods.min_acceptable[pod]) or None,
+        refused=bool(state.refusals.refuses[pod]),
+        compliance_level=float(state.refusals.level[pod]),
+        credits=int(state.purses.balance[pod]) if state.purses.endowed[pod] else None,
     )
 
 
@@ -301,6 +334,7 @@ def _good_decision(state: State, row: int, good: int) -> GoodDecisionView:
         target_millicores=int(table.target[row, good]),
         class_weight=float(table.class_weight[row]),
         floors_reduced=bool(table.floors_reduced[row, good]),
+        credit_millicores=int(table.pod_credit[row, good]),
     )
 
 

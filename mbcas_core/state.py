@@ -79,6 +79,7 @@ class MarketTable(Table):
     request_limit: IntArray = column()
     """What billed reservations may add up to after a raise, and the same for ceilings."""
     limit_limit: IntArray = column()
+    ceilings_exhausted: BoolArray = column(np.bool_, fill=False)
 
 
 @dataclass(frozen=True, slots=True)

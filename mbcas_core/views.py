@@ -68,6 +68,8 @@ class ContainerView:
     decision_time_seconds: float | None
     min_acceptable_millicores: int | None = None
     refused: bool = False
+    compliance_level: float = 1.0
+    """Its pod's; for metrics, not on the wire."""
     credits: int | None = None
 
 

@@ -4,6 +4,8 @@ The rules are in `market.participation` and `market.credits`; here is what they 
 their answers go, and what an operator is told.
 """
 
+import numpy as np
+
 from mbcas_core.effects import Effect, Notice
 from mbcas_core.fleet import Selection
 from mbcas_core.loops.response import Cleared
@@ -25,17 +27,18 @@ def ask(state: State, selection: Selection) -> Acceptance | None:
     per_core = int(parameters.credit_endowment_millicore_rounds)
     if not (per_core or acceptable.any()):
         return None
-    admitted = sum_by(
-        selection.pod_of_row, state.fleet.rows.admitted_request[selection.rows], pods.size
-    )
-    most = endow(state.purses, pods, admitted, per_core=per_core)
+    credit_max = np.zeros_like(acceptable)
+    if per_core:
+        requests = state.fleet.rows.admitted_request[selection.rows]
+        admitted = sum_by(selection.pod_of_row, requests, pods.size)
+        credit_max = endow(state.purses, pods, admitted, per_core=per_core)
     return Acceptance(
         acceptable_millicores=acceptable,
         floor_growth_millicores=participation.find_growth(
             state.refusals, pods, acceptable, step=parameters.refusal_floor_step
         ),
         credit_balance=state.purses.balance[pods],
-        credit_max=most,
+        credit_max=credit_max,
     )
 
 

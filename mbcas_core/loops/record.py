@@ -54,6 +54,7 @@ def note_round(
     market.available[nodes] = targets.available_millicores
     market.reserve[nodes] = targets.reserve_millicores
     market.request_limit[nodes] = targets.reservation_limit_millicores
+    market.ceilings_exhausted[nodes] = targets.ceilings_exhausted
     market.limit_limit[nodes] = targets.ceiling_limit_millicores
     short = np.zeros(selection.rows.size, np.bool_)
     for cleared in (targets.reservation, targets.ceiling_headroom):
