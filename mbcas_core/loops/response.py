@@ -103,7 +103,7 @@ def clear(
         takes_part |= good.takes_part
     factor = find_two_pass_factor(shortage, _elasticity(state, rows))
     factor = np.where(takes_part, factor, 1.0)
-    held = np.zeros(rows.size, np.int64)
+    held = np.ceil(state.decisions.emergency_need[rows]).astype(np.int64)
     scaled = replace(
         bids,
         reservation_need_millicores=_scale(bids.reservation_need_millicores, factor),
