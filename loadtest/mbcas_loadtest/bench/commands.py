@@ -76,6 +76,28 @@ def properties(
 
 
 @bench.command()
+def incentives(
+    json_file: JsonFile = None,
+    markets: Annotated[
+        int, typer.Option(min=1, help="Of MBCAS; the alternatives meet at most 10,000.")
+    ] = 100_000,
+    seed: Annotated[int, typer.Option(min=0)] = REPORTED_SEED,
+) -> None:
+    """Attacks MBCAS and its alternatives in one-shot markets, in about ten minutes."""
+    from mbcas_loadtest.bench.incentives import (  # noqa: PLC0415 - loaded when used.
+        bench_incentives,
+        print_table,
+    )
+
+    figures = bench_incentives(markets=markets, seed=seed, tell=_tell_progress)
+    print_table(figures)
+    if json_file is not None:
+        json_file.write_text(json.dumps(figures, indent=2) + "\n")
+    if figures["claims_broken"]:
+        raise typer.Exit(1)
+
+
+@bench.command()
 def server(json_file: JsonFile = None) -> None:
     """Measures a report, a tick, a round and memory for 5,000 nodes of 30 containers."""
     _report(_server(), json_file)

@@ -276,7 +276,7 @@ def _play_split(
 
     Weights are split as requests are, or are `part_weight` each, shape (m,).
     """
-    markets, bids, parts = game.markets, game.markets.bids, of_need.shape[1]
+    bids, parts = game.markets.bids, of_need.shape[1]
     rows = game.attacker.rows
     count = np.ones(bids.market.size, dtype=np.int64)
     count[rows] = parts

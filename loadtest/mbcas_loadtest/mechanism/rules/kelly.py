@@ -18,6 +18,11 @@ asks for twice as much is given nearly twice as much as long as the market is sh
 default, lets nobody have more than they asked for: x = r min(1, C / sum r). Not capped, the whole
 capacity is handed out always, and truth costs those who need little: they get more, as waste.
 
+**Charged** (`KellyCharged`). With money that is really paid, a report stands for a value function,
+as in `vcg`. Price-takers buy up to where a millicore is worth p, so the equilibrium is the most
+valuable allocation, and everybody pays p x, with p the worth of the dearest millicore that stays
+unsold. Truth is best for whoever cannot move the price; whoever can gains by asking for less.
+
 **Cost.** That of the clearing with weights r and floors 0, whose rounding it shares.
 
 **Example.** C = 600, needs 600 and 300: p = 1.5 coins, x = 400 and 200. If the second reports 600,
@@ -29,8 +34,9 @@ from dataclasses import replace
 import numpy as np
 
 from mbcas_core.market.clearing import Bids, Clearing, clear
-from mbcas_core.units import IntArray
+from mbcas_core.units import FloatArray, IntArray
 from mbcas_loadtest.mechanism.rules.rule import Rule, describe_clearing
+from mbcas_loadtest.mechanism.rules.vcg import Vcg
 
 
 class Kelly(Rule):
@@ -55,3 +61,16 @@ class Kelly(Rule):
         return describe_clearing(
             bids, capacity_millicores, shared.allocation_millicores, shared.level
         )
+
+
+class KellyCharged(Vcg):
+    """Kelly's equilibrium of price-takers: the allocation of VCG, at one price for all."""
+
+    name = "kelly_charged"
+
+    def pay(
+        self, bids: Bids, capacity_millicores: IntArray, *, rows: IntArray | None = None
+    ) -> FloatArray:
+        sold = self.clear(bids, capacity_millicores, quantum_millicores=1)
+        payment: FloatArray = sold.allocation_millicores / sold.level[bids.market]
+        return payment

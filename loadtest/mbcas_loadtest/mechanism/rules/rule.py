@@ -81,7 +81,8 @@ class Rule(Protocol):
         del facts
 
     def reset(self) -> None:
-        """Forgets all rounds before."""
+        """Forgets all rounds before; a rule without memory has nothing to forget."""
+        del self
 
 
 def with_needs(bids: Bids, need_millicores: IntArray) -> Bids:

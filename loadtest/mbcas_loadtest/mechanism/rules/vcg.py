@@ -104,12 +104,12 @@ class Vcg(Rule):
             ratio, value = self._facts.part_ratio, self._facts.part_value
         end = np.rint(np.cumsum(ratio, axis=1) * bids.need_millicores[:, None]).astype(np.int64)
         length = np.diff(end, axis=1, prepend=0)
-        bidder = np.repeat(np.arange(bids.market.size), ratio.shape[1])
+        bidder, part = np.nonzero(length)
         return _Parts(
             market=bids.market[bidder],
             bidder=bidder,
-            length_millicores=length.ravel(),
-            value=value.ravel(),
+            length_millicores=length[bidder, part],
+            value=value[bidder, part],
         )
 
 
