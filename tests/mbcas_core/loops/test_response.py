@@ -153,6 +153,26 @@ def test_two_pass_bids_what_the_first_clearing_s_price_makes_of_the_needs(
         assert decision.headroom.level == before[name].headroom.level
 
 
+def test_two_passes_do_not_scale_what_the_fast_loop_holds() -> None:
+    surge = """
+attach node-a allocatable=4000
+container api request=200 limit=400 policy=hard-quota
+use api usage=150
+tick 40
+use api usage=400 throttled=1.0
+tick 3
+use api usage=300
+"""
+    parameters = replace(AUTO, price_response=PriceResponse.TWO_PASS)
+    decision = replay(surge, parameters, seconds=5)["api"]
+
+    assert decision.headroom.demand_factor == pytest.approx(1.1)
+    assert (
+        decision.headroom.ceiling_need_millicores == decision.headroom.emergency_millicores > 1000
+    )
+    assert audit.recompute(decision, parameters) == []
+
+
 def test_an_idle_container_weighs_what_its_class_does() -> None:
     script = """
 attach node-a allocatable=1400
