@@ -30,7 +30,8 @@ what is fixed |
 
 Where credits moved CPU between pods, `envy` and `level-inconsistent` are not claimed among the
 node's pods; floors, needs, sums and shares are, and credits move as much to pods as from pods
-(`credits-unbalanced`).
+(`credits-unbalanced`), to nobody more than it can pay for, from nobody more than its purse holds
+(`credits-overspent`).
 """
 
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mbcas_core.events import Policy
-from mbcas_core.market.audit import Sharing, check_prices, check_sharing, check_sums
+from mbcas_core.market.audit import Sharing, add_up, check_prices, check_sharing, check_sums
 from mbcas_core.market.findings import Finding, Findings
 from mbcas_core.market.targets import (
     GoodTargets,
@@ -70,6 +71,7 @@ TARGET_PROPERTIES = (
     "hard-quota-split",
     "overcommit-wrong",
     "credits-unbalanced",
+    "credits-overspent",
 )
 
 
@@ -82,8 +84,6 @@ class _Round:
     nodes: MarketNodes
     targets: Targets
     parameters: Parameters
-    floor_growth: IntArray
-    """(p,)"""
 
     @property
     def node_of_row(self) -> IntArray:
@@ -133,33 +133,11 @@ def audit_targets(
     targets: Targets,
     *,
     parameters: Parameters,
-    credit_moves_millicores: IntArray | None = None,
-    floor_growth_millicores: IntArray | None = None,
 ) -> list[Finding]:
-    """Returns every property that a round violates.
-
-    Args:
-        rows: What the market was told, as are the next two.
-        pods: The bidders.
-        nodes: The markets.
-        targets: What it answered.
-        parameters: Those of the round.
-        credit_moves_millicores: What credits moved to each pod's reservations, shape (p,); None: 0.
-        floor_growth_millicores: What refusals added to each pod's floor, shape (p,); None: 0.
-    """
-    nothing: IntArray = np.zeros(pods.node.size, np.int64)
-    moves = nothing if credit_moves_millicores is None else credit_moves_millicores
-    growth = nothing if floor_growth_millicores is None else floor_growth_millicores
-    each = _Round(
-        rows=rows,
-        pods=pods,
-        nodes=nodes,
-        targets=targets,
-        parameters=parameters,
-        floor_growth=growth,
-    )
-    found = _audit_good(each, targets.reservation, "reservation", moves)
-    found += _audit_good(each, targets.ceiling_headroom, "ceiling", nothing)
+    """Returns every property that a round violates; the arguments are those of `clear_targets`."""
+    each = _Round(rows=rows, pods=pods, nodes=nodes, targets=targets, parameters=parameters)
+    found = _audit_good(each, targets.reservation, "reservation")
+    found += _audit_good(each, targets.ceiling_headroom, "ceiling")
     findings = Findings(market_of_row=each.node_of_row, bidders="containers")
     _check_reservation_bids(each, findings)
     _check_headroom_bids(each, findings)
@@ -170,15 +148,13 @@ def audit_targets(
     return found + findings.found
 
 
-def _audit_good(each: _Round, good: GoodTargets, name: str, moves: IntArray) -> list[Finding]:
+def _audit_good(each: _Round, good: GoodTargets, name: str) -> list[Finding]:
     """Both levels of one good, its caps and its prices."""
     pods, pod_of_row = each.pods, each.rows.pod
     among_pods = Findings(market_of_row=pods.node, good=name, bidders="pods")
-    moved = np.zeros(each.nodes.allocatable_millicores.size, np.int64)
-    np.add.at(moved, pods.node, moves)
-    among_pods.markets("credits-unbalanced", moved != 0, moved=moved)
-    by_bids = np.ones(moved.size, np.bool_)
-    by_bids[pods.node[moves != 0]] = False
+    _check_credits(each, good, among_pods)
+    by_bids = np.ones(each.nodes.allocatable_millicores.size, np.bool_)
+    by_bids[pods.node[good.pod_credit_millicores != 0]] = False
     quantum = each.parameters.quantum_millicores
     shared = Sharing(
         market=pods.node,
@@ -199,9 +175,7 @@ def _audit_good(each: _Round, good: GoodTargets, name: str, moves: IntArray) -> 
         floor_sum=good.floor_sum_millicores,
         floors_reduced=good.floors_reduced,
     )
-    sold = np.zeros_like(moved)
-    np.add.at(sold, pods.node, good.pod_allocation_millicores)
-    said = good.target_sum_millicores
+    sold, said = add_up(shared, shared.got), good.target_sum_millicores
     among_pods.markets("sums-wrong", sold != said, sold=sold, said=said)
     check_prices(shared, among_pods, good.prices)
     _check_pod_bids(each, good, among_pods)
@@ -223,6 +197,21 @@ def _audit_good(each: _Round, good: GoodTargets, name: str, moves: IntArray) -> 
     )
     check_sharing(inside, containers, quantum_millicores=quantum)
     return among_pods.found + containers.found
+
+
+def _check_credits(each: _Round, good: GoodTargets, findings: Findings) -> None:
+    """What credits move to pods they move from pods, and nobody pays more than it has."""
+    moved = good.pod_credit_millicores
+    total = np.zeros(each.nodes.allocatable_millicores.size, np.int64)
+    np.add.at(total, each.pods.node, moved)
+    findings.markets("credits-unbalanced", total != 0, moved=total)
+    acceptance = each.pods.acceptance
+    if acceptance is None or good is not each.targets.reservation:
+        findings.rows("credits-overspent", moved != 0, moved=moved)
+        return
+    balance, most = acceptance.credit_balance, acceptance.credit_max
+    spent = (moved > balance) | (-moved > np.maximum(most - balance, 0))
+    findings.rows("credits-overspent", spent, moved=moved, balance=balance, most=most)
 
 
 def _check_pod_bids(each: _Round, good: GoodTargets, findings: Findings) -> None:
@@ -247,10 +236,10 @@ def _check_reservation_bids(each: _Round, findings: Findings) -> None:
     declared = np.minimum(admitted_of_pod, each.pods.declared_min_millicores)
     floor_of_pod = each.sum_pods(good.floor_millicores)
     containers = np.bincount(rows.pod, minlength=declared.size)
-    wrong = (floor_of_pod > declared + each.floor_growth) | (floor_of_pod < declared - containers)
+    growth = _find_growth(each)
+    wrong = (floor_of_pod > declared + growth) | (floor_of_pod < declared - containers)
     findings.rows("bid-wrong", wrong[rows.pod], floor=floor_of_pod[rows.pod])
-    grown = each.floor_growth[rows.pod] > 0
-    beyond = (good.floor_millicores > admitted) & ~grown
+    beyond = (good.floor_millicores > admitted) & (growth == 0)[rows.pod]
     findings.rows("bid-wrong", beyond, floor=good.floor_millicores, admitted=admitted)
 
     wish = _find_wishes(each)
@@ -258,6 +247,14 @@ def _check_reservation_bids(each: _Round, findings: Findings) -> None:
     wrong = (need < wish) | (need > np.maximum(wish, good.floor_millicores))
     findings.rows("bid-wrong", wrong, need=need, wish=wish, floor=good.floor_millicores)
     _check_cap(each, np.where(bids, 0, rows.fixed_reservation_millicores), good, findings)
+
+
+def _find_growth(each: _Round) -> IntArray:
+    """Returns the most that refusals may have added to each pod's floor."""
+    acceptance = each.pods.acceptance
+    if acceptance is None:
+        return np.zeros(each.pods.node.size, np.int64)
+    return acceptance.floor_growth_millicores
 
 
 def _find_wishes(each: _Round) -> IntArray:
