@@ -6,7 +6,7 @@ a FieldError for each field, but for its samples: those are refused on their own
 must not be lost over a column of the wrong length.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -25,7 +25,7 @@ from mbcas_core.events import (
     Samples,
 )
 from mbcas_core.units import MAX_MILLICORES, USEC_PER_SECOND
-from mbcas_server.annotations import parse_annotations
+from mbcas_server.annotations import PriorityBounds, parse_annotations
 
 HANDLE_MAX = 1_000_000
 ENTRIES_MAX = 10_000  # Containers, removals, results, samples of one report.
@@ -37,6 +37,7 @@ RETRY_MAX_SECONDS = 86_400.0
 RESTARTS_REASON = "a change of CPU restarts it"
 EXCLUDED_REASON = "excluded by annotation"
 
+_DEFAULT_BOUNDS = PriorityBounds()
 _HANDLE = np.dtype("<i4")
 _COUNTER = np.dtype("<i8")
 _SLICE = np.dtype("<u2")
@@ -72,12 +73,15 @@ class ParsedReport:
     """One sentence for each annotation that was left out."""
 
 
-def parse_report(message: bytes, *, unix_seconds: float) -> ParsedReport:
+def parse_report(
+    message: bytes, *, unix_seconds: float, priorities: PriorityBounds = _DEFAULT_BOUNDS
+) -> ParsedReport:
     """Parses one report.
 
     Args:
         message: As it came from the wire.
         unix_seconds: The time of day, to tell how old containers are.
+        priorities: How much priority pods may claim.
 
     Raises:
         InvalidInputError: It is no report, or breaks a rule outside its samples.
@@ -94,8 +98,8 @@ def parse_report(message: bytes, *, unix_seconds: float) -> ParsedReport:
     )
     check.number("sequence", report.sequence, 1, COUNT_MAX)
     facts = _node_facts(report.node_facts, check) if report.HasField("node_facts") else None
-    refusals: list[str] = []
-    containers = _containers(report, check, refusals, unix_seconds) if report.containers else ()
+    reading = _Reading(unix_seconds=unix_seconds, priorities=priorities)
+    containers = _containers(report, check, reading) if report.containers else ()
     removed = _removed(report, check) if report.removed_handles else ()
     results = _results(report, check) if report.order_results else ()
     check.number("last_directive_sequence", report.last_directive_sequence, 0, COUNT_MAX)
@@ -120,7 +124,7 @@ def parse_report(message: bytes, *, unix_seconds: float) -> ParsedReport:
         samples_error=samples_error,
         results=results,
         slices_dropped=report.samples.slices_dropped if samples is not None else 0,
-        annotation_refusals=tuple(refusals),
+        annotation_refusals=tuple(reading.refusals),
     )
 
 
@@ -238,8 +242,18 @@ def _node_facts(facts: pb.NodeFacts, check: _Check) -> NodeFacts:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Reading:
+    """What the containers of a report are read with."""
+
+    unix_seconds: float
+    priorities: PriorityBounds
+    refusals: list[str] = field(default_factory=list)
+    """One sentence for each annotation that was left out; grows."""
+
+
 def _containers(
-    report: pb.NodeReport, check: _Check, refusals: list[str], unix_seconds: float
+    report: pb.NodeReport, check: _Check, reading: _Reading
 ) -> tuple[ContainerFacts, ...]:
     check.entries("containers", len(report.containers))
     check.done()
@@ -255,16 +269,19 @@ def _containers(
             check.refuse(f"{field}.pod_uid", "and container name a row that is there already")
         handles.add(given.handle)
         keys.add(key)
-        facts.append(_container(given, field, check, refusals, unix_seconds))
+        facts.append(_container(given, field, check, reading))
     return tuple(facts)
 
 
 def _container(
-    given: pb.ContainerFacts, field: str, check: _Check, refusals: list[str], unix_seconds: float
+    given: pb.ContainerFacts, field: str, check: _Check, reading: _Reading
 ) -> ContainerFacts:
     _check_container(given, field, check)
     said = parse_annotations(given.annotations)
-    refusals += [f"{given.namespace}/{given.pod}: {refusal}" for refusal in said.refusals]
+    priority, bounded = reading.priorities.find(said, given.priority_class_name)
+    for refusal in (*said.refusals, bounded):
+        if refusal:
+            reading.refusals.append(f"{given.namespace}/{given.pod}: {refusal}")
     skip_reason = given.skip_reason
     if not skip_reason and given.restarts_on_resize:
         skip_reason = RESTARTS_REASON
@@ -290,12 +307,12 @@ def _container(
         if given.HasField("admitted")
         else None,
         generation=given.generation,
-        age_seconds=_age_seconds(given, unix_seconds),
+        age_seconds=_age_seconds(given, reading.unix_seconds),
         restart_count=given.restart_count,
         skip_reason=skip_reason,
         mode=said.mode,
         policy=said.policy,
-        priority_class=said.priority_class,
+        priority_class=priority,
         strict=said.strict,
         min_millicores=said.min_millicores,
         max_millicores=said.max_millicores,
@@ -313,6 +330,7 @@ def _check_container(given: pb.ContainerFacts, field: str, check: _Check) -> Non
     check.text(f"{field}.owner", given.owner, 0, 512)
     check.text(f"{field}.image_id", given.image_id, 0, 1024)
     check.text(f"{field}.skip_reason", given.skip_reason, 0, 256)
+    check.text(f"{field}.priority_class_name", given.priority_class_name, 0, 253)
     check.number(f"{field}.generation", given.generation, 0, COUNT_MAX)
     check.number(f"{field}.observed_generation", given.observed_generation, 0, COUNT_MAX)
     check.number(f"{field}.restart_count", given.restart_count, 0, COUNT_MAX)

@@ -10,6 +10,7 @@ import grpc
 from mbcas.v1 import node_link_pb2 as pb
 from mbcas_core.errors import FieldError, InvalidInputError
 from mbcas_core.events import Enforcement
+from mbcas_server.annotations import PriorityBounds
 from mbcas_server.answers import duration
 from mbcas_server.clock import Clock
 from mbcas_server.convert import ParsedReport, parse_report
@@ -42,8 +43,10 @@ class NodeLinks:
     metrics: Metrics
     server_epoch: int
     _log: LimitedLog = field(init=False)
+    _priorities: PriorityBounds = field(init=False)
 
     def __post_init__(self) -> None:
+        self._priorities = self.settings.priority_bounds()
         self._log = LimitedLog(logger, self.clock)
 
     async def serve(self, context: Context) -> None:
@@ -131,7 +134,11 @@ class NodeLinks:
 
     def _parse(self, message: bytes) -> ParsedReport:
         self.metrics.report_bytes.inc(len(message))
-        return parse_report(message, unix_seconds=self.clock.unix_seconds())
+        return parse_report(
+            message,
+            unix_seconds=self.clock.unix_seconds(),
+            priorities=self._priorities,
+        )
 
     def _take(self, link: Link, report: ParsedReport) -> None:
         inbox = link.inbox

@@ -9,25 +9,55 @@ import difflib
 import inspect
 import ipaddress
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
     EnvSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
 )
 from pydantic_settings.exceptions import SettingsError
 
 from mbcas_core.errors import InvalidInputError
+from mbcas_server.annotations import PRIORITY_CLASSES, SYSTEM_CLASSES, PriorityBounds
 from mbcas_server.core_settings import CoreSettings
 
 PROGRAM = "mbcas-server"
 PORT_MAX = 65_535
 Seconds = float
 LogLevel = Literal["debug", "info", "warning", "error"]
+PriorityName = Literal["critical", "normal", "low"]
+PRIORITY_CLASSES_MAX = 1_000
+
+
+def _read_priority_classes(given: object) -> object:
+    """Reads NAME=CLASS,NAME=CLASS; what is a mapping already stays as it is."""
+    if not isinstance(given, str):
+        return given
+    pairs = [part.split("=") for part in given.split(",") if part.strip()]
+    named = {pair[0].strip(): pair[-1].strip() for pair in pairs if len(pair) == 2}  # noqa: PLR2004 - a pair.
+    if len(named) < len(pairs):
+        raise _refusal(
+            "priority_classes",
+            f"is {given!r}, must be NAME=CLASS with commas between, each name once",
+        )
+    return named
+
+
+def _allow_system_classes() -> dict[str, PriorityName]:
+    return dict.fromkeys(SYSTEM_CLASSES, "critical")
+
+
+PriorityClassNames = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=253)], PriorityName],
+    NoDecode,
+    BeforeValidator(_read_priority_classes),
+    Field(max_length=PRIORITY_CLASSES_MAX),
+]
 
 
 class SettingsInvalidError(Exception):
@@ -102,6 +132,13 @@ class Settings(CoreSettings):
     watchers_max: int = Field(default=100, ge=0, le=10_000)
     """Streams of WatchMarkets at one time."""
 
+    max_priority: PriorityName = "normal"
+    """The highest priority class that a pod may claim where neither `max-priority` of its namespace
+    nor its PriorityClass says anything. At critical, claiming it costs nobody anything."""
+    priority_classes: PriorityClassNames = Field(default_factory=_allow_system_classes)
+    """What Kubernetes PriorityClasses allow their pods to claim, as NAME=CLASS, with commas between
+    (in the file: a mapping). Classes that are not named here say nothing."""
+
     metrics_containers_max: int = Field(default=500, ge=0, le=1_000_000)
     """Containers that have metrics of their own; 0 switches those off."""
     stop_grace_seconds: Seconds = Field(default=5.0, ge=0, le=600)
@@ -162,6 +199,13 @@ class Settings(CoreSettings):
         if self.calm_usage_ratio > self.hot_usage_ratio:
             raise _refusal("calm_usage_ratio", "must not be above hot_usage_ratio")
         return self
+
+    def priority_bounds(self) -> PriorityBounds:
+        """Returns how much priority pods may claim."""
+        return PriorityBounds(
+            max_priority=PRIORITY_CLASSES[self.max_priority],
+            of_class={name: PRIORITY_CLASSES[word] for name, word in self.priority_classes.items()},
+        )
 
     @model_validator(mode="after")
     def _check_core(self) -> Self:

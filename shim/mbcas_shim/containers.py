@@ -1,4 +1,10 @@
-"""The containers of local mode: a YAML file, checked whole before any of it counts."""
+"""The containers of local mode: a YAML file, checked whole before any of it counts.
+
+On Kubernetes an owner claims a priority for a pod, and the pod's namespace bounds the claim. Here
+the node's operator writes both: `priority` of each container and, once for the file, what may be
+claimed at most. That is critical unless the file says otherwise, because whoever may write the file
+may claim what it likes; the server's own bound is for pods of which nobody said anything.
+"""
 
 import logging
 import os
@@ -6,7 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+)
 from pydantic import model_validator as _model_validator
 
 from mbcas_shim.counters import Counters
@@ -14,6 +28,7 @@ from mbcas_shim.errors import ConfigurationError
 from mbcas_shim.quantity import parse_millicores
 from mbcas_shim.yaml_file import load_mapping
 
+MAX_PRIORITY: Literal["critical"] = "critical"
 MAX_CONTAINERS = 1000  # As many as a server takes from one node.
 
 _log = logging.getLogger(__name__)
@@ -30,6 +45,7 @@ def _check_cgroup(text: str) -> str:
 
 
 Millicores = Annotated[int, BeforeValidator(parse_millicores)]
+Priority = Literal["critical", "normal", "low"]
 _Limit = Annotated[Millicores, Field(ge=1)]
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=63)]
 _Cgroup = Annotated[str, Field(max_length=4096), AfterValidator(_check_cgroup)]
@@ -54,7 +70,7 @@ class DeclaredContainer(_Strict):
     cgroup: _Cgroup
     request_millicores: Annotated[Millicores | None, Field(alias="request")] = None
     limit_millicores: Annotated[_Limit | None, Field(alias="limit")] = None
-    priority: Literal["critical", "normal", "low"] = "normal"
+    priority: Priority = "normal"
     min_millicores: Annotated[Millicores | None, Field(alias="min")] = None
     max_millicores: Annotated[_Limit | None, Field(alias="max")] = None
     min_acceptable_millicores: Annotated[Millicores | None, Field(alias="min-acceptable")] = None
@@ -63,6 +79,12 @@ class DeclaredContainer(_Strict):
         None
     )
     isolation: Literal["strict"] | None = None
+    _max_priority: Priority = PrivateAttr(default=MAX_PRIORITY)
+
+    def model_post_init(self, context: dict[str, Priority] | None, /) -> None:
+        """Takes over what the file says of all its containers."""
+        if context is not None:
+            self._max_priority = context["max-priority"]
 
     @_model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -99,6 +121,7 @@ class DeclaredContainer(_Strict):
         words = {"policy": self.policy, "isolation": self.isolation}
         return {
             "priority-class": self.priority,
+            "max-priority": self._max_priority,
             "mode": self.mode,
             **{key: f"{value}m" for key, value in quantities.items() if value is not None},
             **{key: value for key, value in words.items() if value is not None},
@@ -109,6 +132,7 @@ class ContainersFile(_Strict):
     """A whole file."""
 
     node: DeclaredNode = DeclaredNode()
+    max_priority: Annotated[Priority, Field(alias="max-priority")] = MAX_PRIORITY
     containers: Annotated[tuple[DeclaredContainer, ...], Field(max_length=MAX_CONTAINERS)] = ()
 
     @_model_validator(mode="after")
@@ -149,7 +173,8 @@ def load_containers(path: Path) -> ContainersFile:
     """
     loaded = load_mapping(path)
     try:
-        return ContainersFile.model_validate(loaded)
+        context = {"max-priority": loaded.get("max-priority", MAX_PRIORITY)}
+        return ContainersFile.model_validate(loaded, context=context)
     except ValidationError as error:
         lines = [
             f"{path}: {_field(problem['loc'], loaded)}{_message(dict(problem))}"

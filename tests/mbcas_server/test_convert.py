@@ -11,10 +11,22 @@ from hypothesis import strategies as st
 from mbcas.v1 import node_link_pb2 as pb
 from mbcas_core.errors import InvalidInputError
 from mbcas_core.events import COUNTERS, CpuResources, Mode, Policy, PriorityClass
-from mbcas_server.annotations import parse_annotations, parse_cpu
+from mbcas_server.annotations import NOTHING, PriorityBounds, parse_annotations, parse_cpu
 from mbcas_server.convert import ParsedReport, parse_report
 from tests.mbcas_server.fakes import Given, container, report, samples
 
+KEYS = (
+    "mode",
+    "policy",
+    "priority-class",
+    "max-priority",
+    "isolation",
+    "min-cpu",
+    "max-cpu",
+    "min-acceptable-cpu",
+    "exclude-containers",
+    "else",
+)
 UNKNOWN_OUTCOME = cast("pb.Outcome.ValueType", 99)
 
 
@@ -72,6 +84,7 @@ def test_a_bad_fact_about_the_node_is_refused(facts: pb.NodeFacts, field: str) -
         ({"generation": -1}, "generation"),
         ({"restart_count": -1}, "restart_count"),
         ({"qos_class": 7}, "qos_class"),
+        ({"priority_class_name": "p" * 254}, "priority_class_name"),
         ({"annotations": {f"key-{i}": "x" for i in range(33)}}, "annotations"),
     ],
 )
@@ -184,6 +197,7 @@ def test_annotations_become_facts() -> None:
         "mode": "auto",
         "policy": "hard-quota",
         "priority-class": "critical",
+        "max-priority": "critical",
         "isolation": "strict",
         "min-cpu": "50m",
         "max-cpu": "1.5",
@@ -216,6 +230,80 @@ def test_contradictory_bounds_count_for_nothing() -> None:
 
     assert (found.min_millicores, found.max_millicores) == (None, None)
     assert len(found.refusals) == 1
+
+
+def test_a_least_above_the_most_is_left_out() -> None:
+    found = parse_annotations({"min-acceptable-cpu": "2", "max-cpu": "1"})
+
+    assert (found.min_acceptable_millicores, found.max_millicores) == (None, 1000)
+    assert "min-acceptable-cpu 2000m is above max-cpu 1000m" in found.refusals[0]
+
+
+CRITICAL, NORMAL, LOW = PriorityClass
+BOUNDS = PriorityBounds(of_class={"gold": CRITICAL, "silver": NORMAL, "tin": LOW})
+
+
+@pytest.mark.parametrize(
+    ("claim", "namespace", "class_name", "counts", "refused"),
+    [
+        ("critical", "", "", NORMAL, True),
+        ("critical", "critical", "", CRITICAL, False),
+        ("critical", "", "gold", CRITICAL, False),
+        ("critical", "low", "gold", CRITICAL, False),
+        ("critical", "critical", "tin", CRITICAL, False),
+        ("critical", "normal", "tin", NORMAL, True),
+        ("normal", "low", "tin", LOW, True),
+        ("low", "critical", "gold", LOW, False),
+        ("", "critical", "gold", NORMAL, False),
+        ("", "low", "", LOW, False),
+        ("critical", "", "unheard-of", NORMAL, True),
+        ("critical", "highest", "", NORMAL, True),
+        ("highest", "critical", "", NORMAL, True),
+    ],
+)
+def test_a_claim_counts_up_to_what_namespace_or_priority_class_allow(
+    claim: str, namespace: str, class_name: str, *, counts: PriorityClass, refused: bool
+) -> None:
+    given = {"priority-class": claim, "max-priority": namespace}
+    message = container(
+        annotations={key: value for key, value in given.items() if value},
+        priority_class_name=class_name,
+    )
+
+    found = parse_report(
+        report(containers=[message]).SerializeToString(), unix_seconds=0.0, priorities=BOUNDS
+    )
+
+    assert found.containers[0].priority_class is counts
+    assert bool(found.annotation_refusals) == refused
+
+
+def test_the_server_s_bound_counts_only_where_nobody_else_says_anything() -> None:
+    claim = parse_annotations({"priority-class": "critical"})
+    bounded = parse_annotations({"priority-class": "critical", "max-priority": "normal"})
+
+    assert PriorityBounds(max_priority=CRITICAL).find(claim, "") == (CRITICAL, "")
+    assert PriorityBounds(max_priority=LOW).find(NOTHING, "") == (LOW, "")
+    assert PriorityBounds(max_priority=CRITICAL).find(bounded, "")[0] is NORMAL
+    assert PriorityBounds().find(claim, "system-node-critical") == (CRITICAL, "")
+
+
+def test_a_bounded_claim_is_said_with_what_counts_and_the_remedy() -> None:
+    given = {"priority-class": "critical"}
+
+    (said,) = parse(report(containers=[container(annotations=given)])).annotation_refusals
+
+    assert said.startswith("default/web: priority-class is critical, but counts as normal: ")
+    assert "max-priority" in said
+
+
+@given(st.dictionaries(st.sampled_from(sorted(KEYS)), st.text(max_size=20)))
+def test_any_text_of_an_annotation_is_a_value_or_a_sentence(given: dict[str, str]) -> None:
+    (message,) = parse(report(containers=[container(annotations=given)])).containers
+    said = parse_annotations(given)
+
+    assert all(sentence.isprintable() for sentence in said.refusals)
+    assert isinstance(message.priority_class, PriorityClass)
 
 
 @pytest.mark.parametrize(

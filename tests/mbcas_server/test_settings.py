@@ -11,6 +11,7 @@ from mbcas_core.events import Mode, Policy, PriorityClass
 from mbcas_core.parameters import Parameters, PriceResponse
 from mbcas_core.presets import PRESETS, Preset
 from mbcas_core.workload.classes import NAMES as WORKLOAD_CLASSES
+from mbcas_server.annotations import PriorityBounds
 from mbcas_server.settings import Settings, SettingsInvalidError, is_local, load_settings
 
 
@@ -108,6 +109,10 @@ def test_what_a_preset_sets_is_said_where_it_is_described() -> None:
         (["--mode", "aggressive"], ["mode", "recommend"]),
         (["--max-nodes", "many"], ["max_nodes", "'many'", "integer"]),
         (["--busy-interval-seconds", "0.5"], ["busy_interval_seconds"]),
+        (["--max-priority", "highest"], ["max_priority", "'critical', 'normal' or 'low'"]),
+        (["--priority-classes", "gold"], ["priority_classes", "NAME=CLASS"]),
+        (["--priority-classes", "=low"], ["priority_classes"]),
+        (["--priority-classes", "gold=high"], ["priority_classes.gold", "'high'"]),
         (["--config", "nowhere.yaml"], ["config", "nowhere.yaml"]),
     ],
 )
@@ -134,6 +139,28 @@ def test_a_bad_file_is_refused_with_a_hint(tmp_path: Path, content: str, word: s
     path.write_text(content)
 
     assert word in refusal("--config", str(path))
+
+
+def test_priority_classes_are_read_as_pairs_or_from_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mbcas.yaml"
+    path.write_text("max_priority: low\npriority_classes: {gold: critical, tin: low}\n")
+    wanted = PriorityBounds(
+        max_priority=PriorityClass.LOW,
+        of_class={"gold": PriorityClass.CRITICAL, "tin": PriorityClass.LOW},
+    )
+
+    from_file = load_settings(["--config", str(path)])
+    from_flags = load_settings(
+        ["--max-priority", "low", "--priority-classes", "gold=critical, tin=low"]
+    )
+    monkeypatch.setenv("MBCAS_PRIORITY_CLASSES", "gold=critical,tin=low")
+    from_environment = load_settings(["--max-priority", "low"])
+
+    for settings in (from_file, from_flags, from_environment):
+        assert settings.priority_bounds() == wanted
+    assert Settings().priority_bounds() == PriorityBounds()
 
 
 def test_all_bad_fields_are_named_at_once() -> None:

@@ -45,7 +45,8 @@ def test_a_good_file_is_taken_as_it_is_written(tmp_path: Path) -> None:
     assert content.node.allocatable_millicores == 1600
     assert api.pod_uid == "local/api"
     assert api.annotations() == {
-        "priority-class": "critical", "mode": "auto", "min-cpu": "50m", "max-cpu": "1000m",
+        "priority-class": "critical", "max-priority": "critical", "mode": "auto",
+        "min-cpu": "50m", "max-cpu": "1000m",
         "min-acceptable-cpu": "100m", "policy": "hard-quota", "isolation": "strict",
     }  # fmt: skip
     assert api.is_restored_exactly
@@ -104,7 +105,7 @@ def test_a_bad_container_is_an_error_with_its_place_and_the_remedy(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("nodes: {}", "nodes: there is no such key; there are node, containers$"),
+        ("nodes: {}", "nodes: there is no such key; there are node, max-priority, containers$"),
         ("node: {cpus: 1}", r"node\.cpus: there is no such key; there are allocatable, unmanaged$"),
     ],
 )
@@ -112,6 +113,33 @@ def test_an_unknown_key_is_answered_with_the_keys_there_are(
     text: str, words: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigurationError, match=words):
+        load_containers(write(tmp_path, text))
+
+
+def test_the_file_bounds_what_its_containers_may_claim(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    watch = ContainersWatch(path, Counters(VirtualClock()))
+    before = watch.content.containers
+
+    path.write_text("max-priority: low\n" + GOOD)
+    watch.refresh()
+
+    said = [item.annotations() for item in watch.content.containers]
+    assert [item["max-priority"] for item in said] == ["low", "low"]
+    assert said[0]["priority-class"] == "critical"
+    assert watch.content.containers[1] != before[1], "so that the server is told"
+
+
+@pytest.mark.parametrize("given", ["highest", "[critical]", "1", "{a: b}", "''"])
+def test_a_bound_on_priorities_that_is_none_is_an_error(given: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"max-priority: .*'critical', 'normal' or 'low'"):
+        load_containers(write(tmp_path, f"max-priority: {given}\n{GOOD}"))
+
+
+def test_a_container_has_no_bound_of_its_own(tmp_path: Path) -> None:
+    text = "containers:\n" + container(**{"max-priority": "critical"})
+
+    with pytest.raises(ConfigurationError, match="there is no such key"):
         load_containers(write(tmp_path, text))
 
 
