@@ -88,12 +88,13 @@ class Violation:
     """A rule that must always hold does not: a bug. Count it and log it once.
 
     Attributes:
-        rule: 1 to 6, as numbered in the README of the core.
+        rule: "1" to "6", as numbered in the README of the core, or "audit-" and the name of a
+            property of the market (`market.audit`, `audit_targets`, `audit_orders`).
         node: The node it was seen on.
         detail: The numbers.
     """
 
-    rule: int
+    rule: str
     node: str
     detail: str
 

@@ -131,6 +131,9 @@ class Parameters:
     node_orders_per_second: float = 2.0
     """Orders a second for one node whose shim patches pods (no bound where it writes cgroups)."""
 
+    audit_share: float = 0.05
+    """Share of each node's rounds whose every property is audited, 0 to 1."""
+
     max_nodes: int = 10_000
     """Nodes one server holds."""
     max_containers_per_node: int = 1_000
@@ -205,6 +208,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "emergency_spacing_seconds": (0, 3600),
     "resize_budget_per_second": (0.01, 10_000),
     "node_orders_per_second": (0.01, 10_000),
+    "audit_share": (0, 1),
     "max_nodes": (1, 100_000),
     "max_containers_per_node": (1, 10_000),
     "max_containers": (1, 10_000_000),

@@ -103,7 +103,7 @@ def _guard(state: State, changes: Changes, sent: BoolArray, effects: list[Effect
             safe &= ~(raising & (fleet.rows.node[rows] == nodes[i]))
             name = fleet.node_names[int(nodes[i])]
             detail = f"billed={total[i]:.0f} supply={bound[i]}"
-            effects.append(Violation(rule=1, node=name, detail=detail))
+            effects.append(Violation(rule="1", node=name, detail=detail))
     return safe
 
 

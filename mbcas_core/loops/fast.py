@@ -14,6 +14,7 @@ from mbcas_core.agents import needs
 from mbcas_core.effects import Effect, Lane, Reason
 from mbcas_core.events import Mode, Policy
 from mbcas_core.fleet import Selection
+from mbcas_core.loops import audit
 from mbcas_core.loops.dispatch import Changes, dispatch
 from mbcas_core.market.orders import Grants, OrderRows, clear_orders
 from mbcas_core.signals.counters import Seconds
@@ -97,25 +98,32 @@ def _grant(state: State, rows: IntArray, now: float) -> list[Effect]:
     wish[lifted] = np.ceil(state.emergency.hold[everyone[lifted]]).astype(np.int64)
     cap = np.maximum(state.decisions.pod_cap[everyone].max(axis=1), billed_limit)
     wish = np.minimum(wish, cap)
+    asked = OrderRows(
+        pod=selection.pod_of_row,
+        weight=np.maximum(fleet.rows.admitted_request[everyone], 1).astype(np.float64),
+        has_limit=fleet.rows.has_limit[everyone],
+        hard_quota=hard,
+        reservation_floor_millicores=state.decisions.floor[everyone, RESERVATION],
+        ceiling_floor_millicores=np.zeros(everyone.size, np.int64),
+        reservation_target_millicores=np.where(lifted & hard, wish, billed_request),
+        ceiling_target_millicores=np.where(lifted & ~hard, wish, billed_limit),
+        reservation_billed_millicores=billed_request,
+        ceiling_billed_millicores=billed_limit,
+        node=selection.node_of_pod,
+        pod_weight=state.pod_weight(selection.pods),
+    )
+    limits = (
+        state.market.request_limit[selection.nodes],
+        state.market.limit_limit[selection.nodes],
+    )
     grants = clear_orders(
-        OrderRows(
-            pod=selection.pod_of_row,
-            weight=np.maximum(fleet.rows.admitted_request[everyone], 1).astype(np.float64),
-            has_limit=fleet.rows.has_limit[everyone],
-            hard_quota=hard,
-            reservation_floor_millicores=state.decisions.floor[everyone, RESERVATION],
-            ceiling_floor_millicores=np.zeros(everyone.size, np.int64),
-            reservation_target_millicores=np.where(lifted & hard, wish, billed_request),
-            ceiling_target_millicores=np.where(lifted & ~hard, wish, billed_limit),
-            reservation_billed_millicores=billed_request,
-            ceiling_billed_millicores=billed_limit,
-            node=selection.node_of_pod,
-            pod_weight=state.pod_weight(selection.pods),
-        ),
-        reservation_limit_millicores=state.market.request_limit[selection.nodes],
-        ceiling_limit_millicores=state.market.limit_limit[selection.nodes],
+        asked,
+        reservation_limit_millicores=limits[0],
+        ceiling_limit_millicores=limits[1],
         quantum_millicores=state.parameters.quantum_millicores,
     )
+    turn = np.full(selection.nodes.size, state.tick_count)
+    found = audit.check_orders(state, selection, asked, grants, limits=limits, turn=turn)
     request = billed_request + np.where(hard, grants.reservation_millicores, 0)
     limit = np.where(hard, request, billed_limit + grants.ceiling_millicores)
     worth = lifted & (limit - billed_limit >= MIN_LIFT_MILLICORES)
@@ -126,7 +134,7 @@ def _grant(state: State, rows: IntArray, now: float) -> list[Effect]:
     own: IntArray = np.flatnonzero(worth)
     sent, effects = _send(state, everyone[own], request[own], limit[own], now)
     _note_sent(state, selection, grants, own[sent], now)
-    return effects
+    return found + effects
 
 
 def _note_sent(

@@ -77,6 +77,8 @@ class Cleared:
     targets: Targets
     bids: MarketRows
     """With the needs that were cleared in the end."""
+    pods: MarketPods
+    nodes: MarketNodes
     shortage: FloatArray
     """(n,) what a row answered to between two passes, else 0."""
     factor: FloatArray
@@ -94,7 +96,14 @@ def clear(
     targets = clear_targets(bids, pods, nodes, parameters=state.parameters)
     shortage = np.zeros(rows.size)
     if state.parameters.price_response != PriceResponse.TWO_PASS:
-        return Cleared(targets=targets, bids=bids, shortage=shortage, factor=np.ones(rows.size))
+        return Cleared(
+            targets=targets,
+            bids=bids,
+            pods=pods,
+            nodes=nodes,
+            shortage=shortage,
+            factor=np.ones(rows.size),
+        )
     node = pods.node[bids.pod]
     takes_part: BoolArray = np.zeros(rows.size, np.bool_)
     for good in (targets.reservation, targets.ceiling_headroom):
@@ -110,7 +119,14 @@ def clear(
         ceiling_need_millicores=np.maximum(_scale(state.agent.ceiling_need[rows], factor), held),
     )
     targets = clear_targets(scaled, pods, nodes, parameters=state.parameters)
-    return Cleared(targets=targets, bids=scaled, shortage=shortage, factor=factor)
+    return Cleared(
+        targets=targets,
+        bids=scaled,
+        pods=pods,
+        nodes=nodes,
+        shortage=shortage,
+        factor=factor,
+    )
 
 
 def _scale(need: IntArray, factor: FloatArray) -> IntArray:

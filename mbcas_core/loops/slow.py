@@ -6,14 +6,13 @@ import numpy as np
 
 from mbcas_core import ledger
 from mbcas_core.agents import needs
-from mbcas_core.effects import Effect, Lane, Violation
+from mbcas_core.effects import Effect, Lane
 from mbcas_core.events import Mode
 from mbcas_core.fleet import Selection
-from mbcas_core.loops import consent, decide, reasons, record, response
+from mbcas_core.loops import audit, consent, decide, reasons, record, response
 from mbcas_core.loops.decide import Standing, Wishes
 from mbcas_core.loops.dispatch import Changes, burst_is_off, dispatch
 from mbcas_core.loops.response import Cleared
-from mbcas_core.market.clearing import sum_by
 from mbcas_core.market.orders import Grants, OrderRows, clear_orders
 from mbcas_core.market.targets import MarketNodes, MarketPods, MarketRows, Targets
 from mbcas_core.signals.windows import throttled_ratio
@@ -35,10 +34,20 @@ def run(state: State, nodes: IntArray, *, now_seconds: float) -> list[Effect]:
     cleared = _clear(state, selection, standing)
     targets = cleared.targets
     record.note_round(state, selection, standing, targets, now_seconds)
-    effects = _check(state, selection, standing, targets)
+    effects = audit.check_owed(state, selection, targets)
+    effects += audit.check_targets(state, selection, cleared)
     effects += consent.note(state, selection, cleared)
     wishes = decide.wish(state, selection, standing, targets, now_seconds)
-    grants = _share(state, selection, standing, targets, wishes)
+    asked = _ask(state, selection, standing, targets, wishes)
+    grants = _share(state, asked, targets)
+    effects += audit.check_orders(
+        state,
+        selection,
+        asked,
+        grants,
+        limits=(targets.reservation_limit_millicores, targets.ceiling_limit_millicores),
+        turn=state.fleet.nodes.round[selection.nodes],
+    )
     effects += _send(
         state, selection, standing, targets, wishes=wishes, grants=grants, now=now_seconds
     )
@@ -145,61 +154,34 @@ def _note_cleared(
     response.observe(state, selection, cleared.targets, np.flatnonzero(pods))
 
 
-def _check(
-    state: State, selection: Selection, standing: Standing, targets: Targets
-) -> list[Effect]:
-    """Rule 2: every target is at least min(floor, need) while floors fit, and at most the need."""
-    effects: list[Effect] = []
-    for name, good in (
-        ("reservation", targets.reservation),
-        ("ceiling", targets.ceiling_headroom),
-    ):
-        node = selection.node_of_row
-        owed = np.minimum(good.floor_millicores, good.need_millicores)
-        wished = sum_by(selection.pod_of_row, good.need_millicores, selection.pods.size)
-        capped = good.pod_cap_millicores < wished
-        fits = ~good.floors_reduced[node] & ~capped[selection.pod_of_row]
-        bad = good.takes_part & (
-            (good.target_millicores > good.need_millicores)
-            | (fits & (good.target_millicores < owed))
-        )
-        effects += [
-            Violation(
-                rule=2,
-                node=state.fleet.node_names[int(selection.nodes[node[i]])],
-                detail=f"good={name} target={good.target_millicores[i]} owed={owed[i]} "
-                f"need={good.need_millicores[i]}",
-            )
-            for i in np.flatnonzero(bad)[:10].tolist()  # A bug: ten examples are enough.
-        ]
-    return effects
-
-
-def _share(
+def _ask(
     state: State, selection: Selection, standing: Standing, targets: Targets, wishes: Wishes
-) -> Grants:
-    """The second clearing: what is really free, among the raises that are worth an order."""
+) -> OrderRows:
+    """The raises that are worth an order."""
     fleet, rows = state.fleet, selection.rows
     plain = ~(standing.hard | fleet.rows.strict[rows])
-    return clear_orders(
-        OrderRows(
-            pod=selection.pod_of_row,
-            weight=targets.reservation.weight,
-            has_limit=fleet.rows.has_limit[rows],
-            hard_quota=standing.hard,
-            reservation_floor_millicores=targets.reservation.floor_millicores,
-            ceiling_floor_millicores=np.where(plain, fleet.rows.admitted_limit[rows], 0),
-            reservation_target_millicores=np.where(
-                wishes.up_request, wishes.request, standing.billed_request
-            ),
-            ceiling_target_millicores=np.where(
-                wishes.up_limit, wishes.limit, standing.billed_limit
-            ),
-            reservation_billed_millicores=standing.billed_request,
-            ceiling_billed_millicores=standing.billed_limit,
-            node=selection.node_of_pod,
-            pod_weight=state.pod_weight(selection.pods),
+    return OrderRows(
+        pod=selection.pod_of_row,
+        weight=targets.reservation.weight,
+        has_limit=fleet.rows.has_limit[rows],
+        hard_quota=standing.hard,
+        reservation_floor_millicores=targets.reservation.floor_millicores,
+        ceiling_floor_millicores=np.where(plain, fleet.rows.admitted_limit[rows], 0),
+        reservation_target_millicores=np.where(
+            wishes.up_request, wishes.request, standing.billed_request
         ),
+        ceiling_target_millicores=np.where(wishes.up_limit, wishes.limit, standing.billed_limit),
+        reservation_billed_millicores=standing.billed_request,
+        ceiling_billed_millicores=standing.billed_limit,
+        node=selection.node_of_pod,
+        pod_weight=state.pod_weight(selection.pods),
+    )
+
+
+def _share(state: State, asked: OrderRows, targets: Targets) -> Grants:
+    """The second clearing: what is really free, among these raises."""
+    return clear_orders(
+        asked,
         reservation_limit_millicores=targets.reservation_limit_millicores,
         ceiling_limit_millicores=targets.ceiling_limit_millicores,
         quantum_millicores=state.parameters.quantum_millicores,

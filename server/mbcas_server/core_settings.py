@@ -207,6 +207,10 @@ class CoreSettings(BaseSettings):
     node_orders_per_second: float = _CORE.node_orders_per_second
     """Orders a second for one node whose shim patches pods; no bound where it writes cgroups."""
 
+    audit_share: float = _CORE.audit_share
+    """Share of each node's rounds whose every property is audited, 0 to 1. Findings are counted in
+    `mbcas_invariant_violations_total`; 1 costs about as much again as clearing does."""
+
     max_nodes: int = _CORE.max_nodes
     """Nodes this server holds; the next one is refused."""
     max_containers_per_node: int = _CORE.max_containers_per_node

@@ -56,6 +56,7 @@ FAST_PARAMETERS = Parameters(
     stale_after_seconds=8.0,
     emergency_decay_seconds=8.0,
     need_window_seconds=4.0,
+    audit_share=1.0,
 )
 """Short times, so that much happens in a short history."""
 MATE_CHANCE = 0.3
