@@ -66,6 +66,7 @@ def list_trials() -> tuple[Trial, ...]:
         Trial(rule=Mbcas()),
         Trial(rule=Mbcas(), scale=FINE_SCALE),
         Trial(rule=Frozen()),
+        Trial(rule=Frozen(epochs_later=1)),
         Trial(rule=TwoPass()),
         Trial(rule=RefusalFloor()),
         Trial(rule=MaxMin()),

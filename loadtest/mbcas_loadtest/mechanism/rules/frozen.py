@@ -5,6 +5,9 @@ the need at price 0; at the gauge in force it is scaled by what the bidder's own
 larger target, F^-1(1 - tau_eff) / F^-1(1 - tau). Who ignores the price asks for the inverse of that
 factor times its need, and so is at its peak again.
 
+**It may cycle.** Relaxed needs fit, so the shortage is gone and needs return with the next epoch:
+four pods of the example on a node of 720 get 180 in one epoch and 100 in the next.
+
 **Example.** Demand is 100 in nine seconds of ten and 300 in the tenth; tau = 5 %, so the need is
 300. With gauge 0.2 and elasticity 0.5, tau_eff = 0.05 + 0.5 x 0.2 x 0.95 = 14.5 %, and the need is
 100. Where the share is 300, truth costs 200m, which a report of 900 gives back.
@@ -25,19 +28,20 @@ from mbcas_core.units import IntArray
 from mbcas_loadtest.mechanism.rules.rule import Facts, Rule, with_needs
 
 SETTLING_EPOCHS = 4
-"""After so many epochs smoothed gauges are within 1e-4 of where they go."""
+"""After so many epochs smoothed gauges are within 1e-4 of where they go, or on their cycle."""
 
 
 class Frozen(Rule):
     """MBCAS after needs were relaxed; must be told the facts, and remembers the gauges."""
 
-    name = "frozen"
-
-    def __init__(self, parameters: Parameters | None = None) -> None:
-        self._parameters = Parameters() if parameters is None else parameters
+    def __init__(self, *, epochs_later: int = 0) -> None:
+        """Settles for so many epochs more: an odd number meets cycles in their other phase."""
+        self.name = f"frozen_{epochs_later}_later" if epochs_later else "frozen"
+        self._parameters = Parameters()
         self._facts: Facts | None = None
         self._gauges: Gauges | None = None
-        self.settling_rounds = SETTLING_EPOCHS * self._parameters.response_epoch_rounds
+        epochs = SETTLING_EPOCHS + epochs_later
+        self.settling_rounds = epochs * self._parameters.response_epoch_rounds
 
     def observe(self, facts: Facts) -> None:
         self._facts = facts

@@ -4,9 +4,9 @@ The rule and why it is off stand in `mbcas_core.market.response`. As a rule of i
 attacked like the others, and both of its halves pay:
 
 **Example.** C = 1000, q = 10, two pods with floors 0, weights 1 and elasticity 0.9, needs 2000 and
-400: the shortage is 1 - 1000 / 2400 = 0.58, so needs are scaled by 1 - 0.9 x 0.58 = 0.475 to 950
-and 190. The second gets 190, although its share of 500 would have filled its 400. If it reports
-800, the shortage is 0.643, the factor 0.5 (the least), and it gets 400.
+400: the shortage is 1 - 1000 / 2400 = 0.58, so needs are scaled by the least factor, 0.5, to 1000
+and 200. The second gets 200, although its share of 500 would have filled its 400. If it reports
+800, the factor stays 0.5, and it gets its 400.
 """
 
 import numpy as np
