@@ -13,7 +13,7 @@ from mbcas_loadtest.errors import DemoError, Interrupted
 def surges_asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Puts fixed figures in the place of every benchmark."""
     asked: list[int] = []
-    for name in ("clearing", "few_properties", "server", "shim"):
+    for name in ("clearing", "few_properties", "few_incentives", "server", "shim"):
         monkeypatch.setattr(bench_commands, f"_{name}", lambda name=name: {"of": name})
 
     def reaction(surges: int) -> dict[str, float]:
@@ -35,6 +35,7 @@ def test_without_a_name_every_benchmark_is_in_one_object(
     assert json.loads(path.read_text()) == {
         "clearing": {"of": "clearing"},
         "properties": {"of": "few_properties"},
+        "incentives": {"of": "few_incentives"},
         "server": {"of": "server"},
         "shim": {"of": "shim"},
         "reaction": {"p95": 2},

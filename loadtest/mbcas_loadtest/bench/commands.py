@@ -29,6 +29,7 @@ def bench_all(context: typer.Context, json_file: JsonFile = None) -> None:
         figures: dict[str, Figures | None] = {
             "clearing": _clearing(),
             "properties": _few_properties(),
+            "incentives": _few_incentives(),
             "server": _server(),
             "shim": _shim(),
             "reaction": None,
@@ -133,6 +134,13 @@ def _few_properties() -> Figures:
     from mbcas_loadtest.bench.properties import bench_properties  # noqa: PLC0415 - loaded when used.
 
     return bench_properties(markets=2000, seed=REPORTED_SEED)
+
+
+def _few_incentives() -> Figures:
+    """Runs a small part of `bench incentives`, for the same reason."""
+    from mbcas_loadtest.bench.incentives import bench_incentives  # noqa: PLC0415 - loaded when used.
+
+    return bench_incentives(markets=300, seed=REPORTED_SEED)
 
 
 def _server() -> Figures:
