@@ -89,7 +89,7 @@ class CoreSettings(BaseSettings):
     preset: PresetName = "default"
     """A set of settings to start from, each of which a setting of its own still overrides: "plan"
     is price_response=two-pass, class_weight_idle=0.3, refusal_floor_step=0.1. These are the rules
-    of the founding plan, under which some lies pay."""
+    of the founding plan, under which some lies pay; its tabular learner is not among them yet."""
     mode: ModeName = _mode_name(_CORE.mode)
     """What is done with containers that do not say: "off" leaves them alone, "recommend" computes
     what would be done, "auto" resizes them."""
