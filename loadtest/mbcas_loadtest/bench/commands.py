@@ -81,7 +81,7 @@ def incentives(
     json_file: JsonFile = None,
     markets: Annotated[
         int, typer.Option(min=1, help="Of MBCAS; the alternatives meet at most 10,000.")
-    ] = 100_000,
+    ] = 125_000,
     seed: Annotated[int, typer.Option(min=0)] = REPORTED_SEED,
 ) -> None:
     """Attacks MBCAS and its alternatives in one-shot markets, in about ten minutes."""
@@ -96,6 +96,16 @@ def incentives(
         json_file.write_text(json.dumps(figures, indent=2) + "\n")
     if figures["claims_broken"]:
         raise typer.Exit(1)
+
+
+@bench.command()
+def solver(json_file: JsonFile = None) -> None:
+    """Compares the clearing with a general convex solver; needs `.[dev]`."""
+    try:
+        _report(_solver(), json_file)
+    except DemoError as error:
+        typer.echo(f"bench solver: {error}", err=True)
+        raise typer.Exit(1) from None
 
 
 @bench.command()
@@ -141,6 +151,12 @@ def _few_incentives() -> Figures:
     from mbcas_loadtest.bench.incentives import bench_incentives  # noqa: PLC0415 - loaded when used.
 
     return bench_incentives(markets=300, seed=REPORTED_SEED)
+
+
+def _solver() -> Figures:
+    from mbcas_loadtest.bench.solver import bench_solver  # noqa: PLC0415 - loaded when used.
+
+    return bench_solver()
 
 
 def _server() -> Figures:
