@@ -179,6 +179,7 @@ def _target(good: GoodDecisionView, quantum: int) -> list[str]:
     )
     if good.floors_reduced:
         pod = _reduced(good.pod_need_millicores, good.pod_floor_millicores, good.node_level)
+    pod += good.credit_millicores
     wrong = []
     if abs(good.pod_allocation_millicores - pod) > quantum:
         wrong.append(f"the pod has {good.pod_allocation_millicores}, by hand {pod}")

@@ -173,6 +173,7 @@ def draw_container(
         strict=bool(draw.random() < 0.2) or None,
         min_millicores=int(draw.integers(0, 300)) if draw.random() < 0.2 else None,
         max_millicores=int(draw.integers(300, 3000)) if draw.random() < 0.2 else None,
+        min_acceptable_millicores=serial % 4 * 500 or None,
     )
     if mate is not None:  # What is declared of a pod holds for all of its containers.
         facts = replace(

@@ -1,0 +1,217 @@
+"""Refusals and credits over rounds: what is told, what is kept, and what a record recomputes."""
+
+from collections import defaultdict
+from dataclasses import replace
+
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from mbcas_core import explain
+from mbcas_core.effects import Effect, Notice, Violation
+from mbcas_core.events import Event, Mode
+from mbcas_core.loops.consent import BEGUN, ENDED
+from mbcas_core.views import DecisionView
+from tests.golden.replay import Replay
+from tests.mbcas_core import audit
+from tests.mbcas_core.cluster import Mishap
+from tests.mbcas_core.world import FAST_PARAMETERS, World
+
+GENEROUS = replace(FAST_PARAMETERS, refusal_floor_step=0.3, credit_endowment_millicore_rounds=2_000)
+SECOND = st.sampled_from([*Mishap] + [Mishap.NOTHING] * 12 + [Mishap.SURGE] * 12)
+NODE = """
+parameters round_period_seconds=5 dwell_down_seconds=5 need_window_seconds=5 {parameters}
+attach n allocatable=1100
+container quiet request=300 limit=300 policy=hard-quota
+container picky request=300 limit=300 policy=hard-quota acceptable={acceptable}
+container other request=300 limit=300 policy=hard-quota
+use quiet usage=20
+use picky usage=900
+use other usage=900
+tick {seconds}
+"""
+
+
+def replay(*, seconds: int, acceptable: int = 520, **parameters: float) -> Replay:
+    """Lives with a nearly idle pod and two busy ones on a node that has 1000m for them."""
+    script = NODE.format(
+        seconds=seconds,
+        acceptable=acceptable,
+        parameters=" ".join(f"{name}={value}" for name, value in parameters.items()),
+    )
+    found = Replay()
+    found.run(script)
+    return found
+
+
+def decision_of(found: Replay, pod: str) -> DecisionView:
+    (decision,) = explain.explain_pod(found.rounds, "shop", pod)
+    return decision
+
+
+def test_a_refusal_is_shown_and_changes_nothing_by_default() -> None:
+    careless = replay(seconds=30, acceptable=0)
+    found = replay(seconds=30)
+
+    view = explain.market_view(found.rounds, "n", include_containers=True)
+    picky = decision_of(found, "picky")
+    assert picky.container.refused
+    assert picky.container.min_acceptable_millicores == 520
+    assert picky.container.compliance_level == picky.reservation.pod_allocation_millicores / 520
+    assert picky.container.credits is None
+    assert view.refusing_pods == 1
+    assert found.rounds.counters["refusals"] == 1
+    for pod in ("quiet", "picky", "other"):
+        assert decision_of(found, pod).reservation == decision_of(careless, pod).reservation
+
+
+def test_credits_lift_a_pod_for_as_long_as_its_purse_lasts() -> None:
+    rich = replay(seconds=8, credit_endowment_millicore_rounds=1_000)
+    poor = replay(seconds=120, credit_endowment_millicore_rounds=1_000)
+
+    lifted, giver = decision_of(rich, "picky"), decision_of(rich, "other")
+    moved = lifted.reservation.credit_millicores
+    assert moved > 0
+    assert giver.reservation.credit_millicores == -moved
+    before = giver.reservation.pod_allocation_millicores + moved
+    assert lifted.reservation.pod_allocation_millicores == before + moved
+    for found in (rich, poor):
+        purses = [decision_of(found, pod).container.credits for pod in ("quiet", "picky", "other")]
+        assert sum(purse or 0 for purse in purses) == 3 * 300
+    assert decision_of(poor, "picky").container.credits == 0
+    assert decision_of(poor, "picky").reservation.credit_millicores == 0
+    assert decision_of(poor, "picky").container.refused
+
+
+def test_a_floor_that_grows_with_refusals_stops_at_what_is_acceptable_and_falls_back() -> None:
+    found = replay(seconds=15, refusal_floor_step=0.25)
+    floors = []
+    for _ in range(13):
+        found.run("tick 5")
+        floors.append(decision_of(found, "picky").reservation)
+
+    grown = {bid.pod_floor_millicores for bid in floors}
+    assert min(grown) == 300
+    assert 300 < max(grown) <= 520
+    assert any(bid.pod_allocation_millicores >= 520 for bid in floors)
+    highest = max(range(13), key=lambda index: floors[index].pod_floor_millicores)
+    assert any(bid.pod_floor_millicores == 300 for bid in floors[highest:])
+
+
+def check_refusals(world: World) -> None:
+    """Recomputes who refuses from the records of the round that this tick cleared."""
+    for node in world.nodes:
+        view = explain.market_view(world.rounds, node.name, include_containers=False)
+        if view.round_time_seconds != world.now + 0.5:
+            continue
+        pods: dict[str, list[DecisionView]] = defaultdict(list)
+        for decision in audit.decisions_of(world.rounds, node.name):
+            pods[decision.container.pod_uid].append(decision)
+        refusing = 0
+        for own in pods.values():
+            least, got = least_and_got(own)
+            refusing += got < least
+            for decision in own:
+                assert decision.container.refused == (got < least), own
+                level = min(1.0, got / least) if least else 1.0
+                assert decision.container.compliance_level == level
+        assert view.refusing_pods == refusing
+
+
+def least_and_got(own: list[DecisionView]) -> tuple[int, int]:
+    """What a pod takes at the least and what it is allocated, from its containers' records."""
+    auto = [decision for decision in own if decision.container.mode == Mode.AUTO]
+    acceptable = own[0].container.min_acceptable_millicores or 0
+    for name in ("reservation", "ceiling_headroom"):
+        bids = [decision for decision in auto if getattr(decision, name).takes_part]
+        if bids:
+            good = getattr(bids[0], name)
+            got = sum(_held(decision, ceiling=name != "reservation") for decision in own)
+            need = got - good.pod_allocation_millicores + good.pod_need_millicores
+            return min(acceptable, need), got
+    return 0, 0
+
+
+def _held(decision: DecisionView, *, ceiling: bool) -> int:
+    auto = decision.container.mode == Mode.AUTO
+    order, reserved, head = decision.order, decision.reservation, decision.ceiling_headroom
+    base = order.billed_reservation_millicores
+    if auto and reserved.takes_part:
+        base = reserved.target_millicores
+    if not ceiling:
+        return base
+    if auto and head.takes_part:
+        return base + head.target_millicores
+    if decision.container.ceiling.applied_millicores is None:
+        return max(base, decision.headroom.ceiling_need_millicores)
+    return max(base, order.billed_ceiling_millicores)
+
+
+class PurseCheck:
+    """On a node whose pods stay the same, credits only change hands."""
+
+    def __init__(self) -> None:
+        self.before: dict[str, dict[str, int]] = {}
+
+    def __call__(self, world: World) -> None:
+        for node in world.nodes:
+            view = explain.market_view(world.rounds, node.name, include_containers=True)
+            purses = {c.pod_uid: c.credits for c in view.containers if c.credits is not None}
+            assert all(purse >= 0 for purse in purses.values())
+            before = self.before.get(node.name, {})
+            if before.keys() == purses.keys():
+                assert sum(before.values()) == sum(purses.values())
+            self.before[node.name] = purses
+
+
+class NoticeCheck:
+    """A beginning and an end by turns, and as many beginnings as are counted."""
+
+    def __init__(self) -> None:
+        self.begun: set[str] = set()
+        self.count = 0
+
+    def __call__(self, _: World, __: Event, effect: Effect) -> None:
+        assert not isinstance(effect, Violation), effect
+        if not isinstance(effect, Notice) or effect.event not in (BEGUN, ENDED):
+            return
+        key = f"{effect.node} {effect.detail.split()[0]}"
+        if effect.event == BEGUN:
+            self.count += 1
+            self.begun.add(key)
+        else:
+            self.begun.remove(key)
+
+
+@settings(max_examples=8, phases=(Phase.reuse, Phase.generate))
+@given(st.integers(0, 2**32 - 1), st.lists(SECOND, min_size=30, max_size=60))
+def test_refusals_credits_and_grown_floors_recompute_whatever_happens(
+    seed: int, mishaps: list[Mishap]
+) -> None:
+    world, notices = World(seed, parameters=GENEROUS), NoticeCheck()
+    world.on_effect.append(notices)
+    world.on_tick += [check_refusals, PurseCheck()]
+
+    for mishap in mishaps:
+        world.second(mishap)
+        for node in world.nodes:
+            for decision in audit.decisions_of(world.rounds, node.name):
+                assert audit.recompute(decision, world.parameters) == [], decision
+
+    assert world.rounds.counters.get("refusals", 0) == notices.count
+
+
+def test_the_histories_have_refusals_and_loans_in_them() -> None:
+    lent = refusals = 0
+    for seed in range(4):
+        world = World(seed, parameters=GENEROUS)
+        for _ in range(20):
+            world.second(Mishap.SURGE)
+            lent += any(
+                decision.reservation.credit_millicores
+                for node in world.nodes
+                for decision in audit.decisions_of(world.rounds, node.name)
+            )
+        refusals += world.rounds.counters["refusals"]
+
+    assert lent > 5
+    assert refusals > 1
