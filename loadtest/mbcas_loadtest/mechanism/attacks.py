@@ -7,7 +7,7 @@
 | false_min_acceptable | `min-acceptable-cpu` of 0.5 to 2 needs | no effect |
 | split_2 ... split_5 | several pods; need, request, weight split evenly or at random | no gain |
 | collusion | two pods deviate together, neither may lose | no gain while floors fit |
-| claim_critical_bounded | critical, where `max-priority` is normal | no effect |
+| claim_critical_bounded | critical, where `max-priority` is the own class | no effect |
 | claim_critical | the same without a bound | nothing: weight is power |
 | inflate_request | request, hence floor and weight, times 1.25 to 3 | nothing: it is paid for |
 | split_below_least | pods of less than 10m, each of which counts 10m | nothing |
@@ -39,7 +39,6 @@ CLAIM_FACTORS = (1.0, 1.5)
 """What the parts of a split pod ask for in all, in needs."""
 SEARCH_SWEEPS = 2
 CRITICAL_FACTOR = Parameters().priority_factor[PriorityClass.CRITICAL]
-NORMAL_FACTOR = Parameters().priority_factor[PriorityClass.NORMAL]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,10 +192,10 @@ def _claim_critical(game: Game) -> Gains:
 
 
 def _claim_critical_bounded(game: Game) -> Gains:
-    """Claims critical as a normal pod of a namespace whose `max-priority` is normal."""
+    """Claims critical in a namespace whose `max-priority` is the pod's own class."""
     own = game.markets.priority_factor[game.attacker.rows]
     claimed = np.full(own.size, CRITICAL_FACTOR)
-    return _claim(game, np.minimum(claimed, NORMAL_FACTOR), applies=own == NORMAL_FACTOR)
+    return _claim(game, np.minimum(claimed, own), applies=own < CRITICAL_FACTOR)
 
 
 def _claim(game: Game, factor: FloatArray, *, applies: BoolArray) -> Gains:
