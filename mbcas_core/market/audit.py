@@ -97,7 +97,7 @@ class Sharing:
     level_is_claimed: BoolArray
     """(m,) False where the level says nothing, as where a market has one bidder."""
     fairness_is_claimed: BoolArray
-    """(m,) False where more than bids decided, such as credits: who gets the surplus is open."""
+    """(m,) False where more than bids decided, such as credits: there, envy and level are open."""
 
 
 def audit_clearing(
@@ -270,11 +270,10 @@ def _check_shares(sharing: Sharing, findings: Findings, *, fits: BoolArray, unit
     spare = sharing.capacity - add_up(sharing, sharing.floor)
     per_weight = spare / np.where(weight_sum > 0, weight_sum, 1.0)
     extra = sharing.weight * per_weight[sharing.market]
-    part = sharing.floor + extra
+    part = np.minimum(sharing.need, sharing.floor + extra)
     slack = unit + _RELATIVE * (sharing.floor + np.abs(extra))
-    claimed = (fits & sharing.fairness_is_claimed)[sharing.market]
-    broken = claimed & (sharing.got < sharing.need) & (sharing.got < part - slack)
-    findings.rows("share-broken", broken, got=sharing.got, part=part, need=sharing.need)
+    broken = fits[sharing.market] & (sharing.got < part - slack)
+    findings.rows("share-broken", broken, got=sharing.got, part=part)
 
 
 def _check_levels(surplus: _Surplus, findings: Findings, *, rationed: BoolArray) -> None:

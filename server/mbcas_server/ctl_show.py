@@ -120,7 +120,16 @@ def _node_price(market: pb.NodeMarket) -> Text:
 def _node_state(market: pb.NodeMarket) -> Text:
     if not market.live:
         return Text("its shim is silent: nothing is decided", style="red")
-    return Text("writes are frozen" if market.frozen else "", style="magenta")
+    if market.frozen:
+        return Text("writes are frozen", style="magenta")
+    return Text(_refusals(market), style="yellow")
+
+
+def _refusals(market: pb.NodeMarket) -> str:
+    count = market.refusing_pods
+    if not count:
+        return ""
+    return "1 pod refuses its share" if count == 1 else f"{count} pods refuse their shares"
 
 
 def _top_row(row: pb.ContainerMarket, market: pb.NodeMarket) -> list[RenderableType]:
@@ -130,6 +139,7 @@ def _top_row(row: pb.ContainerMarket, market: pb.NodeMarket) -> list[RenderableT
     if need is None or not good.price.shadow_price:
         good = market.reservation
     reason = word(pb.Reason, row.reason)
+    refuses = ", refuses" if row.refused else ""
     style = "green" if reason in GOOD_REASONS else "yellow" if reason in BUSY_REASONS else ""
     return [
         Text(f"  {row.namespace}/{row.pod}/{row.container}"),
@@ -139,7 +149,7 @@ def _top_row(row: pb.ContainerMarket, market: pb.NodeMarket) -> list[RenderableT
         _move(row.ceiling),
         cpu(need if need is not None else optional(row.reservation, "need_millicores")),
         price(good.price),
-        Text(reason, style=style),
+        Text.assemble((reason, style), (refuses, "yellow")),
     ]
 
 
@@ -167,6 +177,7 @@ def markets_view(markets: Sequence[pb.NodeMarket]) -> RenderableType:
     for market in markets:
         state = "live" if market.live else "silent"
         state += ", frozen" if market.frozen else ""
+        state += f", {_refusals(market)}" if market.refusing_pods else ""
         for good, name in ((market.reservation, "reservation"), (market.ceiling, "ceiling")):
             first = name == "reservation"
             table.add_row(
@@ -179,9 +190,19 @@ def markets_view(markets: Sequence[pb.NodeMarket]) -> RenderableType:
                 cpu(good.floor_millicores),
                 cpu(good.target_millicores),
                 cpu(good.billed_millicores),
-                price(good.price) + (", floors reduced" if good.floors_reduced else ""),
+                _scarcity(good),
             )
     return table
+
+
+def _scarcity(good: pb.GoodMarket) -> str:
+    """Returns a good's price, and in words what it does not show."""
+    words = [price(good.price)]
+    if good.floors_reduced:
+        words.append("floors reduced")
+    if good.exhausted_by_admitted_limits:
+        words.append("ceilings exhausted by admitted limits")
+    return ", ".join(words)
 
 
 def allocation_view(request: pb.AllocateRequest, answer: pb.AllocateResponse) -> RenderableType:

@@ -4,7 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mbcas_core.market.audit_orders import audit_orders
 from mbcas_core.market.clearing import sum_by
+from mbcas_core.market.findings import Finding
 from mbcas_core.market.orders import Grants, OrderRows, clear_orders, find_billed_ceilings
 from mbcas_core.units import BoolArray, IntArray
 
@@ -21,11 +23,22 @@ class Books:
     quantum: int = 10
 
     def clear(self) -> Grants:
-        return clear_orders(
+        """Clears them, and audits what comes of it."""
+        grants = clear_orders(
             self.rows,
             reservation_limit_millicores=self.reservation_limit,
             ceiling_limit_millicores=self.ceiling_limit,
             quantum_millicores=self.quantum,
+        )
+        assert self.audit(grants) == []
+        return grants
+
+    def audit(self, grants: Grants) -> list[Finding]:
+        return audit_orders(
+            self.rows,
+            grants,
+            reservation_limit_millicores=self.reservation_limit,
+            ceiling_limit_millicores=self.ceiling_limit,
         )
 
     def sums(self, values: IntArray) -> IntArray:

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from mbcas_core.events import Policy
+from mbcas_core.market.audit_targets import audit_targets
 from mbcas_core.market.goods import clear_targets, pod_weights
 from mbcas_core.market.targets import MarketNodes, MarketPods, MarketRows, Targets
 from mbcas_core.parameters import Parameters
@@ -28,7 +29,12 @@ class World:
         return self.pods.node[self.rows.pod]
 
     def clear(self) -> Targets:
-        return clear_targets(self.rows, self.pods, self.nodes, parameters=self.parameters)
+        """Clears it, and audits what comes of it."""
+        parameters = self.parameters
+        targets = clear_targets(self.rows, self.pods, self.nodes, parameters=parameters)
+        found = audit_targets(self.rows, self.pods, self.nodes, targets, parameters=parameters)
+        assert found == []
+        return targets
 
 
 def one_node(
