@@ -25,12 +25,14 @@ def explain_view(decision: pb.Decision) -> RenderableType:
         ("Needed", _needed(decision.headroom)),
         ("Reservation", _cleared(decision.reservation, "reservation")),
         ("Ceiling", _cleared(decision.ceiling_headroom, "ceiling above the reservation")),
+        ("Consent", _consented(decision)),
         ("Order", _ordered(decision.order)),
     ]
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 1, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for number, (name, sentences) in enumerate(steps, start=1):
+    told = [step for step in steps if step[1]]
+    for number, (name, sentences) in enumerate(told, start=1):
         table.add_row(f"{number} {name}", "\n".join(sentences))
     reason = word(pb.Reason, row.reason)
     answer = Text.assemble(("→ ", "bold"), (reason, "bold yellow"), f"  {decision.summary}")
@@ -158,8 +160,10 @@ def _class_weight(good: pb.GoodDecision) -> str:
 
 def _pod_share(good: pb.GoodDecision) -> str:
     got = cpu(good.pod_allocation_millicores)
-    if good.credit_millicores:
-        got += f", {cpu(good.credit_millicores)} of it by credits"
+    if good.credit_millicores > 0:
+        got += f", {cpu(good.credit_millicores)} of it for credits"
+    elif good.credit_millicores < 0:
+        got += f" after giving {cpu(-good.credit_millicores)} for credits"
     level = optional(good, "node_level")
     if level is None:
         return f"The node has enough: the pod gets {got}."
@@ -192,6 +196,27 @@ def _container_share(good: pb.GoodDecision) -> str:
         f"The pod shares what it got: {cpu(owed)} + {good.container_weight:g} {TIMES} "
         f"{level:.3g}m = {cpu(share)}, in whole quanta. The target is {got}."
     )
+
+
+def _consented(decision: pb.Decision) -> list[str]:
+    """What the pod says to its allocation: nothing where it declared nothing and has no credits."""
+    row, moved = decision.container, decision.reservation.credit_millicores
+    least, purse = optional(row, "min_acceptable_millicores"), optional(row, "credits")
+    sentences = []
+    if row.refused:
+        sentences.append(
+            f"Its pod refuses: it gets less than the {cpu(least)} declared acceptable "
+            "(min-acceptable-cpu), although it needs more. It stays where it is; its owner and "
+            "schedulers are told."
+        )
+    elif least is not None:
+        sentences.append(f"Its pod declared {cpu(least)} acceptable: it has that, or all it needs.")
+    if purse is not None:
+        if moved:
+            settled = "paid" if moved > 0 else "was paid"
+            sentences.append(f"Its pod {settled} {abs(moved)} credits for {cpu(abs(moved))}.")
+        sentences.append(f"Its pod has {purse} credits.")
+    return sentences
 
 
 def _ordered(order: pb.OrderDecision) -> list[str]:

@@ -42,6 +42,20 @@ class _Families:
             "mbcas_shortage", "max(0, 1 - capacity / total need)", labels=GOOD_LABELS
         )
     )
+    refusing_pods: GaugeMetricFamily = field(
+        default_factory=lambda: GaugeMetricFamily(
+            "mbcas_refusing_pods",
+            "Pods that get less than they declared acceptable, and need it",
+            labels=("node",),
+        )
+    )
+    compliance: GaugeMetricFamily = field(
+        default_factory=lambda: GaugeMetricFamily(
+            "mbcas_compliance_level",
+            "Share of what its pod takes at the least that it gets, where it declared that",
+            labels=CONTAINER_LABELS,
+        )
+    )
     weight: GaugeMetricFamily = field(
         default_factory=lambda: GaugeMetricFamily(
             "mbcas_effective_weight", "The pod's weight in its market", labels=CONTAINER_LABELS
@@ -76,6 +90,11 @@ class _Families:
     bursts_detected: CounterMetricFamily = field(
         default_factory=lambda: CounterMetricFamily(
             "mbcas_burst_detected", "Bursts that agents remembered the height of"
+        )
+    )
+    refusals: CounterMetricFamily = field(
+        default_factory=lambda: CounterMetricFamily(
+            "mbcas_refusals", "Times that a pod began to refuse what it is allocated"
         )
     )
     fastloop_seconds: GaugeMetricFamily = field(
@@ -116,11 +135,13 @@ class MarketMetrics:
             except UnknownNodeError:
                 continue  # It went while others had their turn.
             _add_prices(families, view)
+            families.refusing_pods.add_metric((view.node,), view.refusing_pods)
             rows += itertools.islice(self._decisions(view), rows_left)
         self._add_containers(families, rows)
         counters = dict(self._core.counters)
         families.hysteresis_skips.add_metric((), counters.get("hysteresis_skips", 0))
         families.bursts_detected.add_metric((), counters.get("bursts_detected", 0))
+        families.refusals.add_metric((), counters.get("refusals", 0))
         for name, count in sorted(counters.items()):
             families.core_events.add_metric((name,), count)
         return families.all()
@@ -160,6 +181,8 @@ def _add_container(families: _Families, decision: DecisionView) -> tuple[str, ..
     labels = (decision.node, row.namespace, row.pod, row.container)
     families.weight.add_metric(labels, row.weight)
     families.predicted.add_metric(labels, decision.headroom.base_millicores)
+    if row.min_acceptable_millicores is not None:
+        families.compliance.add_metric(labels, row.compliance_level)
     if row.lag_seconds is not None:
         families.lag.add_metric(labels, row.lag_seconds)
     return labels
