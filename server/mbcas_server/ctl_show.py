@@ -190,9 +190,19 @@ def markets_view(markets: Sequence[pb.NodeMarket]) -> RenderableType:
                 cpu(good.floor_millicores),
                 cpu(good.target_millicores),
                 cpu(good.billed_millicores),
-                price(good.price) + (", floors reduced" if good.floors_reduced else ""),
+                _scarcity(good),
             )
     return table
+
+
+def _scarcity(good: pb.GoodMarket) -> str:
+    """Returns a good's price, and in words what it does not show."""
+    words = [price(good.price)]
+    if good.floors_reduced:
+        words.append("floors reduced")
+    if good.exhausted_by_admitted_limits:
+        words.append("ceilings exhausted by admitted limits")
+    return ", ".join(words)
 
 
 def allocation_view(request: pb.AllocateRequest, answer: pb.AllocateResponse) -> RenderableType:
