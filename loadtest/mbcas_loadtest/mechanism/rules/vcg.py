@@ -45,7 +45,7 @@ PARTS_AT_ONCE = 1 << 21
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Parts:
-    """What can be sold: bidder by bidder, so those of one market lie together."""
+    """What can be sold, market by market, in the order of sale: the dearest first."""
 
     market: IntArray
     bidder: IntArray
@@ -95,7 +95,7 @@ class Vcg(Rule):
         return np.maximum(payment, 0.0)
 
     def _cut(self, bids: Bids) -> _Parts:
-        """Returns each bidder's need in parts."""
+        """Returns all needs in parts; parts that are worth the same are sold by row."""
         if self._facts is None:
             ratio = np.full((bids.market.size, DEFAULT_PARTS), 1.0 / DEFAULT_PARTS)
             dearest = bids.weight / np.maximum(bids.floor_millicores, LEAST_FLOOR_MILLICORES)
@@ -105,6 +105,8 @@ class Vcg(Rule):
         end = np.rint(np.cumsum(ratio, axis=1) * bids.need_millicores[:, None]).astype(np.int64)
         length = np.diff(end, axis=1, prepend=0)
         bidder, part = np.nonzero(length)
+        order = np.lexsort((-value[bidder, part], bids.market[bidder]))
+        bidder, part = bidder[order], part[order]
         return _Parts(
             market=bids.market[bidder],
             bidder=bidder,
@@ -114,15 +116,12 @@ class Vcg(Rule):
 
 
 def _fill(parts: _Parts, capacity: IntArray) -> IntArray:
-    """Returns how much of each part is sold: the dearest first, in their order where equal."""
-    order = np.lexsort((-parts.value, parts.market))
-    length = parts.length_millicores[order]
+    """Returns how much of each part is sold."""
+    length, market = parts.length_millicores, parts.market
     before = np.cumsum(length) - length
-    market = parts.market[order]
     first = np.searchsorted(market, np.arange(capacity.size))
     start = np.append(before, 0)[first]
-    sold: IntArray = np.empty_like(length)
-    sold[order] = np.clip(capacity[market] - (before - start[market]), 0, length)
+    sold: IntArray = np.clip(capacity[market] - (before - start[market]), 0, length)
     return sold
 
 
