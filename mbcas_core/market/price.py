@@ -11,6 +11,22 @@
 - **Shortage** max(0, 1 - C / sum r), in [0, 1]: knows neither weights nor floors and has no jump,
   so thresholds apply to this one only. 0.2 means 25 % overload, 0.5 means 100 %.
 
+**Where they are continuous**, as functions of real C and r, with b and w fixed and S = C - sum b':
+
+- Shortage everywhere, with slope at most 1 / sum r in C and in each need; but where C = 0 it is 1
+  as soon as anybody needs anything.
+- Lambda wherever there is a surplus that does not suffice, 0 < S < sum s, a need that passes its
+  floor included, for L does not jump. Its slope does, where a bidder is filled. It grows without
+  bound as S goes to 0, up to SHADOW_PRICE_MAX, where it stays. It **jumps where rationing begins**:
+  as C rises to sum r it falls to the least w_i / s_i, and is 0 from there on. Where nobody asks for
+  more than their floor it jumps from 0 to its greatest.
+- The normalized price as lambda, and it goes to 1, not to infinity, as S goes to 0. It jumps where
+  rationing begins and, besides, where a need passes its floor: a bidder that asks for anything
+  counts in W with its whole weight.
+
+V itself is continuous and concave in C for 0 < S; from C = sum r on it stays what it is. The audit
+and the tests compare lambda with its differences (`find_welfare_terms`).
+
 Example: S = 400m, weights 300 and 100, neither filled: L = 400 / 400 = 1m per unit of weight,
 lambda = 1000 per core, normalized 1. If needs are 600m and 500m and C = 900m, the shortage is
 1 - 900 / 1100 = 0.18.
@@ -20,7 +36,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mbcas_core.market.clearing import Clearing
+from mbcas_core.market.clearing import Bids, Clearing
 from mbcas_core.units import MILLICORES_PER_CORE, FloatArray, IntArray
 from mbcas_core.views import PriceView
 
@@ -45,6 +61,30 @@ class Prices:
             shadow_price_normalized=float(self.shadow_price_normalized[market]),
             shortage=float(self.shortage[market]),
         )
+
+
+def find_welfare_terms(bids: Bids, level: FloatArray) -> FloatArray:
+    """Returns each bidder's part of V, w log(x - b') of the share before rounding, shape (n,).
+
+    0 where nothing is asked for above the floor, and -inf where the level, shape (m,), is 0.
+    """
+    wished = np.maximum(bids.need_millicores - bids.floor_millicores, 0)
+    asks = wished > 0
+    share = np.minimum(wished, bids.weight * level[bids.market])
+    log: FloatArray = np.where(asks, -np.inf, 0.0)
+    np.log(share, out=log, where=asks & (share > 0))
+    return np.where(asks, bids.weight, 1.0) * log
+
+
+def find_welfare(bids: Bids, clearing: Clearing) -> FloatArray:
+    """Returns V of each market, shape (m,): what the clearing maximises, before rounding.
+
+    -inf where nothing is left above the floors, or these are reduced.
+    """
+    level = np.where(clearing.floors_reduced, 0.0, clearing.level)
+    welfare: FloatArray = np.zeros(level.size)
+    np.add.at(welfare, bids.market, find_welfare_terms(bids, level))
+    return np.where(clearing.floors_reduced, -np.inf, welfare)
 
 
 def find_prices(clearing: Clearing, capacity_millicores: IntArray) -> Prices:
