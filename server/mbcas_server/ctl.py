@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console, RenderableType
 from rich.live import Live
 
 from mbcas.v1 import market_pb2 as pb
-from mbcas_server.annotations import parse_cpu
+from mbcas_server.ctl_bids import EXAMPLE, millicores, read_bids
 from mbcas_server.ctl_client import Client, Connection, CtlError, UsageError, connected
 from mbcas_server.ctl_explain import explain_view
+from mbcas_server.ctl_picture import picture_of
+from mbcas_server.ctl_plot import check_plot_path, write_picture
 from mbcas_server.ctl_show import allocation_view, markets_view, to_plain, top_view
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
-BIDS_FILE_EXAMPLE = "bids: [{id: api, need: 800m, floor: 300m, weight: 300}]"
 REFRESHES_PER_SECOND = 4.0
 
 
@@ -135,11 +135,9 @@ def explain(
 
 
 @app.command()
-def allocate(
+def allocate(  # noqa: PLR0913 - the parameters are the command's options.
     *,
-    file: Annotated[
-        Path, typer.Option("-f", "--file", help=f"YAML with bids, such as {BIDS_FILE_EXAMPLE}.")
-    ],
+    file: Annotated[Path, typer.Option("-f", "--file", help=f"YAML with bids, such as {EXAMPLE}.")],
     server: ServerOption = DEFAULT_SERVER,
     token_file: TokenOption = None,
     tls_ca: TlsOption = None,
@@ -149,80 +147,40 @@ def allocate(
     capacity: Annotated[
         str, typer.Option("--capacity", help="Without a node: the CPU to share, such as 1600m.")
     ] = "",
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", help="Draw the answer into this file: .svg, .png or .pdf."),
+    ] = None,
 ) -> None:
     """Asks what given bids would get, and what they would do to the price. Changes nothing."""
     connection = Connection(server=server, token_file=token_file, tls_ca=tls_ca, insecure=insecure)
-    request = read_bids(file)
-    if node and capacity:
-        raise UsageError("give --node or --capacity, not both: a node has its own capacity")
-    if not node and not capacity and not request.capacity_millicores:
-        raise UsageError("give --node NODE, or --capacity such as 1600m")
-    if node:
-        request.node, request.capacity_millicores = node, 0
-    if capacity:
-        request.capacity_millicores = _millicores("--capacity", capacity)
+    request = _allocate_request(file, node=node, capacity=capacity)
+    if plot is not None:
+        check_plot_path(plot)
     with connected(connection) as client:
         answer = client.allocate(request)
     if output is Output.JSON:
         _print_json(to_plain(answer))
     else:
         _console().print(allocation_view(request, answer))
+    if plot is not None:
+        write_picture(picture_of(request, answer), plot)
 
 
-def read_bids(path: Path) -> pb.AllocateRequest:
-    """Reads a file of bids.
-
-    Raises:
-        UsageError: It cannot be used; the message names file and field.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {error}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not YAML: {error}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("bids"), list):
-        raise UsageError(f"{path}: must hold a list named bids, such as {BIDS_FILE_EXAMPLE}")
-    _refuse_unknown(content, {"bids", "capacity"}, str(path))
-    request = pb.AllocateRequest()
-    if "capacity" in content:
-        request.capacity_millicores = _millicores(f"{path}: capacity", content["capacity"])
-    for index, given in enumerate(content["bids"]):
-        request.bids.append(_bid(given, f"{path}: bids[{index}]"))
+def _allocate_request(file: Path, *, node: str, capacity: str) -> pb.AllocateRequest:
+    """Reads the file; an option wins over it."""
+    if node and capacity:
+        raise UsageError("give --node or --capacity, not both: a node has its own capacity")
+    request = read_bids(file)
+    if node:
+        request.node, request.capacity_millicores = node, 0
+    if capacity:
+        request.node, request.capacity_millicores = "", millicores("--capacity", capacity)
+    if not request.node and not request.capacity_millicores:
+        raise UsageError(
+            "give --node NODE, or --capacity such as 1600m, or one of them in the file"
+        )
     return request
-
-
-def _bid(given: object, where: str) -> pb.Bid:
-    if not isinstance(given, dict):
-        raise UsageError(f"{where}: must be a mapping with id, need and weight")
-    _refuse_unknown(given, {"id", "need", "floor", "cap", "weight"}, where)
-    missing = {"id", "need", "weight"} - given.keys()
-    if missing:
-        raise UsageError(f"{where}: has no {', '.join(sorted(missing))}")
-    weight = given["weight"]
-    if isinstance(weight, bool) or not isinstance(weight, int | float):
-        raise UsageError(f"{where}.weight: is {weight!r}, must be a number")
-    return pb.Bid(
-        id=str(given["id"]),
-        need_millicores=_millicores(f"{where}.need", given["need"]),
-        floor_millicores=_millicores(f"{where}.floor", given.get("floor", "0")),
-        cap_millicores=_millicores(f"{where}.cap", given.get("cap", "0")),
-        weight=float(weight),
-    )
-
-
-def _refuse_unknown(given: dict[Any, Any], known: set[str], where: str) -> None:
-    unknown = sorted(str(key) for key in given.keys() - known)
-    if unknown:
-        raise UsageError(f"{where}: knows no {unknown[0]!r}; there is {', '.join(sorted(known))}")
-
-
-def _millicores(where: str, given: object) -> int:
-    """Reads CPU as Kubernetes writes it: 500m is half a core, so is 0.5."""
-    millicores = parse_cpu(str(given))
-    if millicores is None:
-        raise UsageError(f"{where}: is {given!r}, must be CPU such as 500m or 0.5")
-    return millicores
 
 
 def _watch(client: Client, nodes: list[str]) -> None:

@@ -77,7 +77,7 @@ def price(value: pb.Price) -> str:
     """Returns a price: the weight per core, and how short the CPU is."""
     if not value.shadow_price:
         return ABUNDANT
-    return f"{value.shadow_price:.3g} (short {percent(value.shortage)})"
+    return f"{value.shadow_price:,.4g} (short {percent(value.shortage)})"
 
 
 def optional(message: Message, field: str) -> Any:  # noqa: ANN401 - any field's.

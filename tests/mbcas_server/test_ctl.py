@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 
 from mbcas.v1 import market_pb2 as pb
-from mbcas_server.ctl import read_bids
-from mbcas_server.ctl_client import UsageError
 from mbcas_server.ctl_show import TIMES, percent, to_plain, word
 from tests.mbcas_server.fakes import (
     FakeCore,
@@ -124,30 +122,6 @@ async def test_a_missing_token_says_which_option_gives_one(tmp_path: Path) -> No
     assert without.returncode == 1
     assert "--token-file" in without.stderr
     assert with_token.returncode == 0
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ("bids: 5", ["list named bids"]),
-        ("bids: [5]", ["bids[0]", "mapping"]),
-        ("bids: [{id: a, need: 1}]", ["bids[0]", "no weight"]),
-        ("bids: [{id: a, need: lots, weight: 1}]", ["bids[0].need", "500m"]),
-        ("bids: [{id: a, need: 1, weight: heavy}]", ["bids[0].weight", "number"]),
-        ("bids: [{id: a, need: 1, weight: 1, wieght: 2}]", ["bids[0]", "'wieght'"]),
-        ("{", ["not YAML"]),
-    ],
-)
-def test_a_bad_file_of_bids_is_told_by_its_field(
-    tmp_path: Path, content: str, words: list[str]
-) -> None:
-    path = tmp_path / "bids.yaml"
-    path.write_text(content)
-
-    with pytest.raises(UsageError) as caught:
-        read_bids(path)
-
-    assert all(word in str(caught.value) for word in words)
 
 
 def test_absent_is_null_and_zero_is_zero() -> None:

@@ -16,8 +16,8 @@ crowded node would look the cheapest.
     score = round(10 x share x (1 - (p0 + p1) / 2))
 
 **Example.** A pod with a request of 500m that expects to use 800m. Node a gives 800m and stays
-without shortage: 10. Node b gives 650m, and its shortage rises from 0.1 to 0.2:
-10 x 0.8125 x 0.85 = 6.9, so 7.
+without shortage: 10. Node b gives 650m, and its shortage rises from 0.2 to 0.4:
+10 x 0.8125 x 0.7 = 5.7, so 6.
 
 A node that would give less than `min-acceptable-cpu`, or where what all are owed would no longer
 fit, scores 0, and is left out where kube-scheduler asks for a filter. A node that nothing is
