@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mbcas_core.market.clearing import clear
@@ -127,11 +127,10 @@ def test_welfare_without_a_surplus_is_infinitely_bad_and_of_nobody_s_wish_nothin
 def test_the_shortage_has_no_jump(market: PlainMarket, past_all_needs: int) -> None:
     # At random, and where rationing begins.
     for capacity in (market.capacity, max(sum(market.needs) - 20 + past_all_needs, 1)):
-        here = replace(
-            market, capacity=max(capacity, 1), needs=[1 + market.needs[0], *market.needs[1:]]
-        )
+        first, *others = market.needs
+        here = replace(market, capacity=max(capacity, 1), needs=[first + 1, *others])
         more = replace(here, capacity=here.capacity + 1)
-        hungrier = replace(here, needs=[here.needs[0] + 1, *here.needs[1:]])
+        hungrier = replace(here, needs=[first + 2, *others])
 
         step = (1 + 1e-9) / sum(here.needs)
         assert abs(price_of(more).shortage - price_of(here).shortage) <= step
@@ -148,8 +147,7 @@ def test_the_shadow_price_has_no_jump_between_no_surplus_and_enough(
         fine = replace(fine, needs=put(fine.needs, row, min(fine.floors[row], fine.needs[row])))
     more = replace(fine, capacity=fine.capacity + 1)
     hungrier = replace(fine, needs=put(fine.needs, row, fine.needs[row] + 1))
-    if not sum(counted_floors(hungrier)) < fine.capacity < sum(fine.needs) - 1:
-        return
+    assume(sum(counted_floors(hungrier)) < fine.capacity < sum(fine.needs) - 1)
 
     here = price_of(fine)
 
@@ -165,7 +163,7 @@ def test_the_shadow_price_jumps_where_rationing_begins() -> None:
     scarce = price_of(replace(market, capacity=1_099_999))
 
     assert price_of(market).shadow_price == 0
-    # The least weight per core wished for, 100 for 300 cores; all but a third as much would be.
+    # The least weight per core that is wished for: 100 for 300 cores.
     assert scarce.shadow_price == pytest.approx(100 / 300, rel=1e-5)
     assert scarce.shadow_price_normalized == pytest.approx(600 / 400 * 100 / 300, rel=1e-5)
 
