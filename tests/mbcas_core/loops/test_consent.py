@@ -97,6 +97,18 @@ def test_a_floor_that_grows_with_refusals_stops_at_what_is_acceptable_and_falls_
     assert any(bid.pod_floor_millicores == 300 for bid in floors[highest:])
 
 
+def test_a_false_least_pays_where_floors_grow_and_takes_nobody_s_declared_floor() -> None:
+    honest, liar = (
+        replay(seconds=60, acceptable=900, refusal_floor_step=step) for step in (0.0, 0.25)
+    )
+
+    alone = decision_of(honest, "picky").reservation.pod_allocation_millicores
+    gains = decision_of(liar, "picky").reservation.pod_allocation_millicores
+    loses = decision_of(liar, "other").reservation
+    assert gains > alone + 100
+    assert loses.pod_allocation_millicores == loses.pod_floor_millicores == 300
+
+
 def check_refusals(world: World) -> None:
     """Recomputes who refuses from the records of the round that this tick cleared."""
     for node in world.nodes:
