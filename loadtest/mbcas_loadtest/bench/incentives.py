@@ -222,7 +222,7 @@ def print_table(figures: dict[str, Any]) -> None:
         inflated = outcome["attacks"]["inflate_request"]
         console.print(
             f"A core of inflated request brings {inflated[PER_CORE]:.0f}m of useful CPU in the"
-            f" median, {inflated[PER_CORE_P90]:.0f}m in one market of ten.\n"
+            f" median, {inflated[PER_CORE_P90]:.0f}m in the best tenth of markets at least.\n"
         )
     console.print("* is the admission's business: bounded by quota and max-priority, not claimed")
     console.print("claims broken:", figures["claims_broken"] or "none")
@@ -233,7 +233,7 @@ def _cells(attack: dict[str, Any]) -> tuple[str, ...]:
     if not attack["markets"]:
         return (markets, "", "", "", "")
     if not attack["paying_markets"]:
-        return (markets, f"0 (< {attack['paying_ratio_upper_bound']:.1g})", "", "", "")
+        return (markets, f"0 (< {attack['paying_ratio_upper_bound']:.2g})", "", "", "")
     return (
         markets,
         f"{attack['paying_ratio']:.1%}",
