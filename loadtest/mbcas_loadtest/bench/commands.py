@@ -6,7 +6,7 @@ Functions that measure are imported when they are called: numpy, grpc and solver
 
 import json
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -109,6 +109,42 @@ def solver(json_file: JsonFile = None) -> None:
 
 
 @bench.command()
+def games(  # noqa: PLR0917 - each is a flag.
+    json_file: JsonFile = None,
+    level: Annotated[
+        list[str] | None, typer.Option(help="needs or core; without it, both.")
+    ] = None,
+    number: Annotated[
+        int | None, typer.Option("--games", min=1, help="For each way of playing.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Of 15 s.")] = 200,
+    seed: Annotated[int, typer.Option(min=0)] = REPORTED_SEED,
+    setting: Annotated[
+        list[str] | None, typer.Option(help="Of the core: default, frozen, plan.")
+    ] = None,
+    policy: Annotated[list[str] | None, typer.Option(help="Of the core.")] = None,
+) -> None:
+    """Attacks MBCAS for 200 rounds, on reported needs and on the real core, in 20 minutes."""
+    from mbcas_loadtest.bench import games as bench_games  # noqa: PLC0415 - loaded when used.
+
+    _check_names("level", level, bench_games.LEVELS)
+    _check_names("setting", setting, bench_games.CORE_PARAMETERS)
+    _check_names("policy", policy, bench_games.CORE_POLICIES)
+    figures = bench_games.bench_games(
+        levels=level or bench_games.LEVELS,
+        games=number,
+        rounds=rounds,
+        seed=seed,
+        settings=setting or (bench_games.DEFAULT,),
+        policies=policy or bench_games.MAIN_POLICIES,
+        tell=_tell_progress,
+    )
+    typer.echo(bench_games.format_tables(figures))
+    if json_file is not None:
+        json_file.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+@bench.command()
 def server(json_file: JsonFile = None) -> None:
     """Measures a report, a tick, a round and memory for 5,000 nodes of 30 containers."""
     _report(_server(), json_file)
@@ -191,6 +227,11 @@ def _reaction(surges: int) -> Figures:
 def _clean_up_on_interrupt() -> None:
     """Lets Ctrl-C unwind from here on: there is now something to remove."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _check_names(flag: str, given: Iterable[str] | None, allowed: Iterable[str]) -> None:
+    for wrong in sorted(set(given or ()) - set(allowed)):
+        raise typer.BadParameter(f"--{flag} {wrong}: must be one of {', '.join(allowed)}")
 
 
 def _tell_progress(line: str) -> None:

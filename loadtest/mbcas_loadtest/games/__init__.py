@@ -1,0 +1,1 @@
+"""Repeated games: an attacker plays a node's market for many rounds, against truthful play."""
