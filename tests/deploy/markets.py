@@ -95,7 +95,7 @@ async def world(
         await eventually(lambda: core.tick_count > 0)
         arguments = ["--listen-address", "127.0.0.1:0", "--server", address or mbcas.address]
         # A busy machine must not make an answer late; a test of lateness gives its own.
-        arguments += ["--deadline-seconds", "20", *options]
+        arguments += ["--deadline-seconds", "10", *options]
         async with serving(parse(arguments)) as port:
             yield World(mbcas=mbcas, port=port)
 

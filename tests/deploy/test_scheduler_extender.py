@@ -348,7 +348,7 @@ async def test_the_program_answers_and_ends_when_it_is_told_to(tmp_path: Path) -
     async with world({CALM: live()}) as it:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "mbcas_extender", "--listen-address", f"127.0.0.1:{port}"),
-            *("--server", it.mbcas.address, "--deadline-seconds", "20"),
+            *("--server", it.mbcas.address, "--deadline-seconds", "10"),
             cwd=tmp_path,
             env=os.environ | {"PYTHONPATH": str(EXAMPLE)},
             stderr=asyncio.subprocess.PIPE,

@@ -1,5 +1,6 @@
 """`mbcasctl allocate`: the file of bids, and the picture of the answer."""
 
+import asyncio
 import re
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from mbcas.v1 import market_pb2 as pb
 from mbcas_core.market.allocate import Bid, LiveMarket, allocate, allocate_on_node
+from mbcas_server import ctl
 from mbcas_server.answers import allocate_response
 from mbcas_server.ctl_bids import read_bids
 from mbcas_server.ctl_client import UsageError
@@ -17,7 +19,8 @@ from mbcas_server.ctl_picture import Picture, picture_of
 from mbcas_server.ctl_plot import INSTALL, check_plot_path, draw, write_picture
 from tests.deploy.markets import live
 from tests.mbcas_server.fakes import server
-from tests.mbcas_server.test_ctl import core, ctl
+from tests.mbcas_server.test_ctl import core
+from tests.mbcas_server.test_ctl import ctl as run_ctl
 from tests.tidy import repository
 
 EXAMPLE = repository.ROOT / "docs/examples/bids.yaml"
@@ -107,7 +110,7 @@ def test_cpu_is_read_as_millicores_or_cores_and_what_is_left_out_is_zero(tmp_pat
 async def test_the_committed_picture_is_what_the_command_draws(tmp_path: Path) -> None:
     path = tmp_path / "water.svg"
     async with server(core()) as world:
-        done = await ctl(world, "allocate", "-f", str(EXAMPLE), "--plot", str(path))
+        done = await run_ctl(world, "allocate", "-f", str(EXAMPLE), "--plot", str(path))
 
     assert (done.returncode, done.stderr) == (0, "")
     assert "checkout" in done.stdout
@@ -118,12 +121,11 @@ async def test_the_committed_picture_is_what_the_command_draws(tmp_path: Path) -
 async def test_floors_that_do_not_fit_are_told_and_nothing_is_drawn(tmp_path: Path) -> None:
     content = "capacity: 100m\nbids: [{id: a, need: 900m, floor: 900m, weight: 1}]"
     picture = tmp_path / "water.svg"
+    path = file_of(tmp_path, content)
     async with server(core()) as world:
-        path = file_of(tmp_path, content)
-        done = await ctl(world, "allocate", "-f", str(path), "--plot", str(picture))
+        with pytest.raises(UsageError, match="900m"):
+            await asyncio.to_thread(ctl.allocate, file=path, server=world.address, plot=picture)
 
-    assert done.returncode == 2
-    assert "900m" in done.stderr
     assert not picture.exists()
 
 
@@ -150,7 +152,7 @@ def test_water_stands_at_the_level_in_every_vessel_that_is_not_full() -> None:
 
 
 def test_each_bid_is_named_with_what_it_gets_and_needs() -> None:
-    for count in (1, 2, 60, 200):
+    for count in (1, 2, 60):
         bids = [bid(f"pod-{number}", 100 + number, weight=1.0 + number) for number in range(count)]
         picture = answered(pb.AllocateRequest(capacity_millicores=1000, bids=bids))
 

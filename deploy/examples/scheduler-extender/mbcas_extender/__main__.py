@@ -21,7 +21,7 @@ from mbcas_extender.web import Extender, Web
 EXIT_FAILED, EXIT_USAGE = 1, 2
 DEFAULT_LISTEN = "127.0.0.1:7481"
 DEFAULT_SERVER = "127.0.0.1:7443"
-DEADLINE_MAX_SECONDS = 30.0
+DEADLINE_MAX_SECONDS = 10.0  # Well below what a connection is given.
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
         default=CALLS_MAX,
         help="candidates beyond these stay neutral (%(default)s)",
     )
-    add("--body-max-mib", type=int, default=32, help="a larger question is refused (%(default)s)")
+    add("--body-max-mib", type=int, default=16, help="a larger question is refused (%(default)s)")
     return parser
 
 

@@ -25,6 +25,7 @@ from mbcas_extender.market import Market
 from mbcas_extender.pod import MalformedError, PodBid, read_bid
 
 CONNECTIONS_MAX = 16  # kube-scheduler asks about one pod at a time.
+QUESTIONS_MAX = 2  # Read by so many at a time: a parsed question takes several times its bytes.
 CONNECTION_SECONDS = 20.0  # One that takes longer than this for everything is closed.
 IDLE_SECONDS = 5.0  # So is one that sends or takes nothing.
 GRACE_SECONDS = 1.0  # On top of the deadline for MBCAS, for an event loop that is busy.
@@ -54,6 +55,7 @@ class Extender:
         self._wait_seconds = deadline_seconds + GRACE_SECONDS
         self._body_max_bytes = body_max_bytes
         self._loop = asyncio.get_running_loop()
+        self._turns = threading.BoundedSemaphore(QUESTIONS_MAX)
         self._requests = Counter(
             "mbcas_extender_requests_total",
             "Questions of kube-scheduler",
@@ -86,7 +88,9 @@ class Extender:
         self, environ: WSGIEnvironment, verb: str, behaviour: Callable[[bytes], bytes]
     ) -> Reply:
         try:
-            reply = HTTPStatus.OK, JSON, behaviour(self._read_body(environ))
+            body = self._read_body(environ)
+            with self._turns:
+                reply = HTTPStatus.OK, JSON, behaviour(body)
         except MalformedError as error:
             reply = HTTPStatus.BAD_REQUEST, TEXT, f"{error}\n".encode()
         except _TooLargeError as error:
