@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,10 +13,13 @@ from pathlib import Path
 import grpc
 
 from mbcas_core.rounds import Rounds
+from mbcas_server.allocations import Allocations
 from mbcas_server.clock import Clock, SystemClock
 from mbcas_server.core import Core, RoundsCore
+from mbcas_server.core_thread import SWITCH_SECONDS, CoreThread
 from mbcas_server.driver import Driver
 from mbcas_server.links import Links
+from mbcas_server.live import LiveMarkets
 from mbcas_server.market_metrics import MarketMetrics
 from mbcas_server.market_service import MarketService
 from mbcas_server.metrics import Metrics
@@ -59,6 +63,7 @@ async def run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    sys.setswitchinterval(SWITCH_SECONDS)
     logger.info("settings %s", settings.describe())
     core = RoundsCore(Rounds(settings.parameters()))
     async with serving(settings, core, SystemClock()) as server:
@@ -80,14 +85,24 @@ async def serving(settings: Settings, core: Core, clock: Clock) -> AsyncIterator
     metrics = Metrics()
     links = Links(nodes_max=settings.max_nodes)
     watchers = Watchers(watchers_max=settings.watchers_max)
+    live = LiveMarkets()
+    thread = CoreThread(core)
+    allocations = Allocations(live=live, metrics=metrics)
     driver = Driver(
-        core=core, links=links, watchers=watchers, settings=settings, clock=clock, metrics=metrics
+        core=thread,
+        links=links,
+        live=live,
+        watchers=watchers,
+        settings=settings,
+        clock=clock,
+        metrics=metrics,
     )
     rpc = make_server(
         settings=settings,
         token=None if settings.token_file is None else _read_token(settings.token_file),
+        allocations=allocations,
         market=MarketService(
-            core=core, watchers=watchers, settings=settings, clock=clock, metrics=metrics
+            core=thread, watchers=watchers, settings=settings, clock=clock, metrics=metrics
         ),
         node_links=NodeLinks(
             links=links,
@@ -98,7 +113,7 @@ async def serving(settings: Settings, core: Core, clock: Clock) -> AsyncIterator
         ),
     )
     health = _Health(driver, rpc, clock)
-    market_metrics = MarketMetrics(core, clock, containers_max=settings.metrics_containers_max)
+    market_metrics = MarketMetrics(thread, clock, containers_max=settings.metrics_containers_max)
     web = _make_web(settings, metrics, market_metrics, health) if settings.http_address else None
     listen_address = _listen(rpc, settings)
     await rpc.set_serving(serving=True)
@@ -123,6 +138,8 @@ async def serving(settings: Settings, core: Core, clock: Clock) -> AsyncIterator
                 task.cancel()
             if web is not None:
                 await web.stop()
+            thread.close()
+            allocations.close()
 
 
 async def _stop(rpc: RpcServer, links: Links, watchers: Watchers, settings: Settings) -> None:

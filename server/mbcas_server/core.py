@@ -6,7 +6,7 @@ from typing import Protocol
 from mbcas_core import explain
 from mbcas_core.effects import Effect
 from mbcas_core.events import Event
-from mbcas_core.market.allocate import AllocateAnswer, Bid
+from mbcas_core.market.allocate import LiveMarket
 from mbcas_core.rounds import Rounds
 from mbcas_core.views import DecisionView, MarketView
 
@@ -30,7 +30,7 @@ class Core(Protocol):
 
     def explain_pod(self, namespace: str, name: str) -> list[DecisionView]: ...
 
-    def allocate(self, node: str, bids: list[Bid]) -> AllocateAnswer: ...
+    def live_markets(self) -> dict[str, LiveMarket]: ...
 
 
 class RoundsCore:
@@ -62,5 +62,5 @@ class RoundsCore:
     def explain_pod(self, namespace: str, name: str) -> list[DecisionView]:
         return explain.explain_pod(self._rounds, namespace, name)
 
-    def allocate(self, node: str, bids: list[Bid]) -> AllocateAnswer:
-        return explain.allocate(self._rounds, node, bids)
+    def live_markets(self) -> dict[str, LiveMarket]:
+        return explain.live_markets(self._rounds)

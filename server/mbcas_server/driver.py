@@ -1,21 +1,30 @@
 """The loop that decides: it alone changes the core's state.
 
 Each tick takes in what the inboxes hold, tells the core that a tick is due, and carries out what
-the core wants done. A tick is due a tick period after the last one was; it comes earlier when
-reports wait and ticks are cheap, so that a small cluster reacts within a fraction of a second while
-a large one spends no more than it has to.
+the core wants done. While the core works, in a thread of its own, reports go on to arrive in the
+inboxes and callers are answered.
+
+A tick is due a tick period after the last one was; it comes earlier when reports wait and ticks are
+cheap, so that a small cluster reacts within a fraction of a second while a large one spends no more
+than it has to.
 """
 
 import asyncio
 import logging
+import zlib
 from dataclasses import dataclass, field
+from functools import partial
 from typing import assert_never
 
 from mbcas_core.effects import Effect, Notice, RequestInventory, SendOrders, Violation
 from mbcas_core.events import Event, NodeAttached, NodeDetached, ReportArrived, TickDue
+from mbcas_core.market.allocate import LiveMarket
 from mbcas_server.clock import Clock
 from mbcas_server.core import Core
+from mbcas_server.core_thread import CoreThread
+from mbcas_server.heap import Heap
 from mbcas_server.links import Link, Links
+from mbcas_server.live import LiveMarkets
 from mbcas_server.logs import LimitedLog
 from mbcas_server.metrics import Metrics
 from mbcas_server.resizes import Resizes
@@ -24,17 +33,34 @@ from mbcas_server.watchers import Watchers
 
 EARLY_TICK_LOAD = 0.05  # Early ticks spend at most this share of the time.
 COALESCE_SECONDS = 0.02  # Reports that arrive together are taken in together.
-SLICE_SECONDS = 0.005  # The transport gets its turn at least this often between nodes.
+SLICE_SECONDS = 0.001  # The transport gets its turn at least this often between inboxes,
+STREAMS_PER_TURN = 5  # and after so many streams have got something to write, for this long.
+PAUSE_SECONDS = 0.002
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Turn:
+    """What the core made of one tick's events."""
+
+    effects: list[Effect]
+    tick: int
+    nodes: set[str]
+    changed: set[str]
+    live: dict[str, LiveMarket]
+
+
 @dataclass(eq=False, slots=True, kw_only=True)
 class Driver:
-    """Drives one core. `run` never returns by itself; every other method is for one tick."""
+    """Drives one core. `run` never returns by itself; every other method is for one tick.
 
-    core: Core
+    All but `_handle` runs in the event loop.
+    """
+
+    core: CoreThread
     links: Links
+    live: LiveMarkets
     watchers: Watchers
     settings: Settings
     clock: Clock
@@ -42,14 +68,15 @@ class Driver:
     last_tick_seconds: float = field(init=False)
     """When the last tick was completed."""
     _tick_cost_seconds: float = field(init=False, default=0.0)
-    _heartbeat_due_seconds: float = field(init=False)
+    _tick_count: int = field(init=False, default=0)
     _known_nodes: set[str] = field(init=False, default_factory=set)
     _inventories: list[Link] = field(init=False, default_factory=list)
     _log: LimitedLog = field(init=False)
     _resizes: Resizes = field(init=False)
+    _heap: Heap = field(init=False, default_factory=Heap)
 
     def __post_init__(self) -> None:
-        self.last_tick_seconds = self._heartbeat_due_seconds = self.clock.now_seconds()
+        self.last_tick_seconds = self.clock.now_seconds()
         self._log = LimitedLog(logger, self.clock)
         self._resizes = Resizes(self.metrics)
 
@@ -73,15 +100,17 @@ class Driver:
     async def tick(self) -> None:
         """Takes in what has come, lets the core decide, and carries it out."""
         begin_seconds = self.clock.now_seconds()
-        since_tick = self.core.tick_count
-        arrivals = await self._take_in()
-        await self._carry_out(self._handle(TickDue(time_seconds=self.clock.now_seconds())))
+        events, arrivals = await self._take_in()
+        events.append(TickDue(time_seconds=self.clock.now_seconds()))
+        turn = await self.core.work(partial(self._handle, events=events))
+        self._tick_count = turn.tick
+        self.live.update(turn.live, nodes=turn.nodes)
+        await self._carry_out(turn.effects)
         self._request_inventories()
-        self._tell_watchers(since_tick)
+        self.watchers.tell(turn.changed & turn.nodes, self._known_nodes - turn.nodes)
+        self._known_nodes = turn.nodes
         end_seconds = self.clock.now_seconds()
-        if end_seconds >= self._heartbeat_due_seconds:
-            self._heartbeat_due_seconds = end_seconds + self.settings.heartbeat_seconds
-            await self._send_heartbeats()
+        await self._send_heartbeats(end_seconds)
         self._tick_cost_seconds = end_seconds - begin_seconds
         self.last_tick_seconds = end_seconds
         self.metrics.tick_seconds.observe(self._tick_cost_seconds)
@@ -112,8 +141,9 @@ class Driver:
             deadline.cancel()
         return came
 
-    async def _take_in(self) -> list[float]:
-        """Tells the core what the streams have brought; returns when the reports arrived."""
+    async def _take_in(self) -> tuple[list[Event], list[float]]:
+        """Returns what the streams have brought, and when the reports among it arrived."""
+        events: list[Event] = []
         arrivals: list[float] = []
         turn_seconds = self.clock.now_seconds()
         for name in self.links.take_due():
@@ -122,19 +152,19 @@ class Driver:
                 continue
             now_seconds = self.clock.now_seconds()
             if change.last_words is not None:
-                await self._take_reports(change.last_words, arrivals)
+                self._take_reports(change.last_words, events, arrivals)
             if change.detached:
-                await self._do(NodeDetached(node=name, time_seconds=now_seconds))
+                events.append(NodeDetached(node=name, time_seconds=now_seconds))
             if change.attached:
-                await self._do(NodeAttached(node=name, time_seconds=now_seconds))
+                events.append(NodeAttached(node=name, time_seconds=now_seconds))
             if change.current is not None:
-                await self._take_reports(change.current, arrivals)
+                self._take_reports(change.current, events, arrivals)
             if self.clock.now_seconds() - turn_seconds > SLICE_SECONDS:
                 await asyncio.sleep(0)
                 turn_seconds = self.clock.now_seconds()
-        return arrivals
+        return events, arrivals
 
-    async def _take_reports(self, link: Link, arrivals: list[float]) -> None:
+    def _take_reports(self, link: Link, events: list[Event], arrivals: list[float]) -> None:
         report = link.inbox.drain()
         if link.arrived_seconds is not None:
             arrivals.append(link.arrived_seconds)
@@ -144,28 +174,33 @@ class Driver:
             return
         self._resizes.ended(report.results)
         now_seconds = self.clock.now_seconds()
-        await self._do(ReportArrived(node=link.node, time_seconds=now_seconds, report=report))
+        events.append(ReportArrived(node=link.node, time_seconds=now_seconds, report=report))
 
-    async def _do(self, event: Event) -> None:
-        await self._carry_out(self._handle(event))
-
-    def _handle(self, event: Event) -> list[Effect]:
-        try:
-            return self.core.handle(event)
-        except Exception:
-            # The supervisor's place: one event that the core fails on must not stop the others.
-            kind = type(event).__name__
-            self.metrics.event_failures.labels(event=kind).inc()
-            logger.exception("core failed event=%s node=%s", kind, getattr(event, "node", ""))
-            return []
+    def _handle(self, core: Core, events: list[Event]) -> _Turn:
+        """Runs in the core's thread."""
+        since_tick = core.tick_count
+        effects: list[Effect] = []
+        for event in events:
+            try:
+                effects += core.handle(event)
+            except Exception:
+                # The supervisor's place: one event that the core fails on must not stop the others.
+                kind = type(event).__name__
+                self.metrics.event_failures.labels(event=kind).inc()
+                logger.exception("core failed event=%s node=%s", kind, getattr(event, "node", ""))
+        return _Turn(
+            effects=effects,
+            tick=core.tick_count,
+            nodes=set(core.node_names()),
+            changed=set(core.changed_nodes(since_tick)),
+            live=core.live_markets(),
+        )
 
     async def _carry_out(self, effects: list[Effect]) -> None:
-        turn_seconds = self.clock.now_seconds()
-        for effect in effects:
+        for number, effect in enumerate(effects, 1):
             self._carry_out_one(effect)
-            if self.clock.now_seconds() - turn_seconds > SLICE_SECONDS:
-                await asyncio.sleep(0)
-                turn_seconds = self.clock.now_seconds()
+            if number % STREAMS_PER_TURN == 0:
+                await self._pause()
 
     def _carry_out_one(self, effect: Effect) -> None:
         match effect:
@@ -210,26 +245,30 @@ class Driver:
     def _request_inventories(self) -> None:
         for link in self._inventories:
             self.metrics.inventory_requests.labels(reason=link.inbox.inventory_wanted).inc()
-            link.outbox.put_heartbeat(tick=self.core.tick_count, inventory_requested=True)
+            link.outbox.put_heartbeat(tick=self._tick_count, inventory_requested=True)
         self._inventories.clear()
 
-    async def _send_heartbeats(self) -> None:
-        turn_seconds = self.clock.now_seconds()
+    async def _send_heartbeats(self, now_seconds: float) -> None:
+        """Sends to each stream at a phase of its own: a thousand at once would hold callers up."""
         container_count = 0
+        period_seconds = self.settings.heartbeat_seconds
+        sent = 0
         for link in self.links.connected():
             container_count += link.inbox.container_count
+            if now_seconds < link.heartbeat_due_seconds:
+                continue
+            phase_seconds = zlib.crc32(link.node.encode()) % round(period_seconds * 1000) / 1000
+            elapsed_seconds = (now_seconds - phase_seconds) % period_seconds
+            link.heartbeat_due_seconds = now_seconds - elapsed_seconds + period_seconds
             link.outbox.put_heartbeat(
-                tick=self.core.tick_count, inventory_requested=bool(link.inbox.inventory_wanted)
+                tick=self._tick_count, inventory_requested=bool(link.inbox.inventory_wanted)
             )
-            if self.clock.now_seconds() - turn_seconds > SLICE_SECONDS:
-                await asyncio.sleep(0)
-                turn_seconds = self.clock.now_seconds()
+            sent += 1
+            if sent % STREAMS_PER_TURN == 0:
+                await self._pause()
         self.links.container_count = container_count
+        self._heap.settle(container_count, now_seconds=now_seconds)
 
-    def _tell_watchers(self, since_tick: int) -> None:
-        if not len(self.watchers):
-            return
-        changed = set(self.core.changed_nodes(since_tick))
-        nodes = set(self.core.node_names())
-        self.watchers.tell(changed & nodes, self._known_nodes - nodes)
-        self._known_nodes = nodes
+    async def _pause(self) -> None:
+        """Lets the transport write what it was given before it is given more."""
+        await self.clock.sleep_until(self.clock.now_seconds() + PAUSE_SECONDS)

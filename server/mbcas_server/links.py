@@ -6,6 +6,7 @@ whose shim has been gone the longest is forgotten.
 """
 
 import asyncio
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -32,6 +33,7 @@ class Link:
     """Why the server ends it; None while it does not."""
     arrived_seconds: float | None = None
     """When the oldest report came that no tick has taken in; None where there is none."""
+    heartbeat_due_seconds: float = -math.inf
     inventory_requested: bool = False
     """Whether the shim has been asked for the inventory that its inbox wants."""
 

@@ -9,6 +9,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -17,10 +18,11 @@ from mbcas_core.errors import UnknownNodeError, UnknownPodError
 from mbcas_core.views import DecisionView, MarketView
 from mbcas_server.clock import Clock
 from mbcas_server.core import Core
+from mbcas_server.core_thread import CoreThread
 
 CONTAINER_LABELS = ("node", "namespace", "pod", "container")
 GOOD_LABELS = ("node", "good")
-NODES_PER_TURN = 20  # The transport gets its turn this often.
+NODES_PER_READ = 5  # The driver gets its turn this often.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +119,7 @@ class _Families:
 class MarketMetrics:
     """Reads the views; `gather` must run where the driver runs."""
 
-    def __init__(self, core: Core, clock: Clock, *, containers_max: int) -> None:
+    def __init__(self, core: CoreThread, clock: Clock, *, containers_max: int) -> None:
         self._core = core
         self._clock = clock
         self._containers_max = containers_max
@@ -126,25 +128,31 @@ class MarketMetrics:
         """Returns the families with their samples."""
         families = _Families()
         rows: list[DecisionView] = []
-        for index, node in enumerate(self._core.node_names()):
-            if index % NODES_PER_TURN == NODES_PER_TURN - 1:
-                await asyncio.sleep(0)
-            rows_left = self._containers_max - len(rows)
-            try:
-                view = self._core.market_view(node, include_containers=rows_left > 0)
-            except UnknownNodeError:
-                continue  # It went while others had their turn.
-            _add_prices(families, view)
-            families.refusing_pods.add_metric((view.node,), view.refusing_pods)
-            rows += itertools.islice(self._decisions(view), rows_left)
-        self._add_containers(families, rows)
-        counters = dict(self._core.counters)
+        nodes = await self._core.read(lambda core: core.node_names())
+        for first in range(0, len(nodes), NODES_PER_READ):
+            some = nodes[first : first + NODES_PER_READ]
+            await self._core.read(partial(self._add_nodes, families, rows, some))
+        counters = await self._core.read(lambda core: dict(core.counters))
+        await asyncio.to_thread(self._add_containers, families, rows)
         families.hysteresis_skips.add_metric((), counters.get("hysteresis_skips", 0))
         families.bursts_detected.add_metric((), counters.get("bursts_detected", 0))
         families.refusals.add_metric((), counters.get("refusals", 0))
         for name, count in sorted(counters.items()):
             families.core_events.add_metric((name,), count)
         return families.all()
+
+    def _add_nodes(
+        self, families: _Families, rows: list[DecisionView], nodes: Iterable[str], core: Core
+    ) -> None:
+        for node in nodes:
+            rows_left = self._containers_max - len(rows)
+            try:
+                view = core.market_view(node, include_containers=rows_left > 0)
+            except UnknownNodeError:
+                continue  # It went while others had their turn.
+            _add_prices(families, view)
+            families.refusing_pods.add_metric((view.node,), view.refusing_pods)
+            rows += itertools.islice(_decisions(core, view), rows_left)
 
     def _add_containers(self, families: _Families, rows: list[DecisionView]) -> None:
         now_seconds = self._clock.now_seconds()
@@ -157,15 +165,16 @@ class MarketMetrics:
         for name, count in sorted(classes.items()):
             families.classification.add_metric((name,), count)
 
-    def _decisions(self, view: MarketView) -> Iterable[DecisionView]:
-        pods = dict.fromkeys((row.namespace, row.pod) for row in view.containers)
-        for namespace, pod in pods:
-            try:
-                decisions = self._core.explain_pod(namespace, pod)
-                # A pod of this name may be on other nodes too, and has its series there.
-                yield from (item for item in decisions if item.node == view.node)
-            except UnknownPodError:
-                continue  # Two views of a moving world.
+
+def _decisions(core: Core, view: MarketView) -> Iterable[DecisionView]:
+    pods = dict.fromkeys((row.namespace, row.pod) for row in view.containers)
+    for namespace, pod in pods:
+        try:
+            decisions = core.explain_pod(namespace, pod)
+            # A pod of this name may be on other nodes too, and has its series there.
+            yield from (item for item in decisions if item.node == view.node)
+        except UnknownPodError:
+            continue  # Two views of a moving world.
 
 
 def _add_prices(families: _Families, view: MarketView) -> None:

@@ -1,4 +1,7 @@
-"""The service Market: reads the core between two of its events, and changes nothing."""
+"""The service Market: reads the core between two of its events, and changes nothing.
+
+Views are read, and made into messages, in the core's thread, a few at a time.
+"""
 
 import asyncio
 import base64
@@ -6,57 +9,41 @@ import binascii
 import hashlib
 import json
 from collections.abc import AsyncIterator
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
+from operator import length_hint
 
 import grpc
 
 from mbcas.v1 import market_pb2 as pb
 from mbcas_core.errors import FieldError, InvalidInputError, UnknownNodeError
-from mbcas_core.market.allocate import Bid, allocate
-from mbcas_core.units import MAX_MILLICORES
-from mbcas_server.answers import Answers, allocate_response
+from mbcas_server.answers import Answers
 from mbcas_server.clock import Clock
 from mbcas_server.core import Core
+from mbcas_server.core_thread import CoreThread
 from mbcas_server.metrics import Metrics
 from mbcas_server.settings import Settings
 from mbcas_server.status import Context, RefusedError
 from mbcas_server.watchers import Watcher, Watchers
 
-BIDS_MAX = 10_000
-CAPACITY_MAX_MILLICORES = 100 * MAX_MILLICORES
 PAGE_DEFAULT = 50
 PAGE_MAX = 1_000
 FILTER_NODES_MAX = 1_000
 NAME_MAX = 253
 ANSWER_MAX_BYTES = 3 << 20  # A client takes messages up to 4 MiB unless it is told otherwise.
-SLICE_SECONDS = 0.005  # The transport gets its turn at least this often.
+SLICE_SECONDS = 0.005  # The driver gets its turn at least this often.
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class MarketService:
     """Answers the calls of Market; requests come parsed, errors are raised."""
 
-    core: Core
+    core: CoreThread
     watchers: Watchers
     settings: Settings
     clock: Clock
     metrics: Metrics
-
-    async def allocate(self, request: pb.AllocateRequest) -> pb.AllocateResponse:
-        _check_allocate(request)
-        bids = [
-            Bid(
-                id=bid.id,
-                need_millicores=bid.need_millicores,
-                floor_millicores=bid.floor_millicores,
-                cap_millicores=bid.cap_millicores,
-                weight=bid.weight,
-            )
-            for bid in request.bids
-        ]
-        if request.node:
-            return allocate_response(self.core.allocate(request.node, bids))
-        return allocate_response(allocate(bids, capacity_millicores=request.capacity_millicores))
 
     async def list_markets(self, request: pb.ListMarketsRequest) -> pb.ListMarketsResponse:
         if request.page_size < 0:
@@ -64,7 +51,7 @@ class MarketService:
         _check_filter(request.filter)
         size = min(request.page_size or PAGE_DEFAULT, PAGE_MAX)
         after = _read_token(request.page_token, request) if request.page_token else ""
-        names = [name for name in self._names(request.filter) if name > after]
+        names = [name for name in await self._names(request.filter) if name > after]
         response = pb.ListMarketsResponse()
         bytes_left = ANSWER_MAX_BYTES
         async for market in self._markets(
@@ -80,17 +67,25 @@ class MarketService:
     async def get_market(self, request: pb.GetMarketRequest) -> pb.NodeMarket:
         if not request.node:
             raise _invalid("node", "is empty, must be the name of a node")
-        view = self.core.market_view(_name("node", request.node), include_containers=True)
-        return Answers(self.clock).market(view)
+        node = _name("node", request.node)
+
+        def answer(core: Core) -> pb.NodeMarket:
+            return Answers(self.clock).market(core.market_view(node, include_containers=True))
+
+        return await self.core.read(answer)
 
     async def explain_pod(self, request: pb.ExplainPodRequest) -> pb.ExplainPodResponse:
         if not request.name:
             raise _invalid("name", "is empty, must be the name of a pod")
-        decisions = self.core.explain_pod(
-            _name("namespace", request.namespace or "default"), _name("name", request.name)
-        )
-        answers = Answers(self.clock)
-        return pb.ExplainPodResponse(decisions=[answers.decision(item) for item in decisions])
+        namespace = _name("namespace", request.namespace or "default")
+        name = _name("name", request.name)
+
+        def answer(core: Core) -> pb.ExplainPodResponse:
+            answers = Answers(self.clock)
+            decisions = core.explain_pod(namespace, name)
+            return pb.ExplainPodResponse(decisions=[answers.decision(item) for item in decisions])
+
+        return await self.core.read(answer)
 
     async def watch_markets(self, request: pb.WatchMarketsRequest, context: Context) -> None:
         """Sends the markets that match, then each one again after it changed.
@@ -102,7 +97,7 @@ class MarketService:
         self.watchers.add(watcher)
         self.metrics.watchers.set(len(self.watchers))
         try:
-            watcher.tell(set(self.core.node_names()), set())
+            watcher.tell(set(await self._names(request.filter)), set())
             await self._watch(watcher, request, context)
         finally:
             self.watchers.discard(watcher)
@@ -147,8 +142,8 @@ class MarketService:
                 "then start again",
             ) from error
 
-    def _names(self, wanted: pb.MarketFilter) -> list[str]:
-        names = self.core.node_names()
+    async def _names(self, wanted: pb.MarketFilter) -> list[str]:
+        names = await self.core.read(lambda core: core.node_names())
         if not wanted.nodes:
             return names
         only = set(wanted.nodes)
@@ -160,45 +155,29 @@ class MarketService:
         wanted: pb.MarketFilter,
         *,
         include_containers: bool,
-        also: set[str] | None = None,
+        also: AbstractSet[str] = frozenset(),
     ) -> AsyncIterator[pb.NodeMarket]:
-        answers = Answers(self.clock)
-        turn_seconds = self.clock.now_seconds()
-        for name in names:
-            try:
-                view = self.core.market_view(name, include_containers=include_containers)
-            except UnknownNodeError:
-                continue  # It went while this call let others have their turn.
-            market = answers.market(view)
-            if _matches(market, wanted) or (also and name in also):
+        """Yields the markets that match, and those of `also` whether they match or not."""
+        left = iter(names)
+
+        def read_some(core: Core) -> list[pb.NodeMarket]:
+            """Returns what could be read in a slice of time; nothing at the end."""
+            answers = Answers(self.clock)
+            begin_seconds = self.clock.now_seconds()
+            markets = []
+            for name in left:
+                with suppress(UnknownNodeError):  # It may have gone since the names were read.
+                    view = core.market_view(name, include_containers=include_containers)
+                    market = answers.market(view)
+                    if name in also or _matches(market, wanted):
+                        markets.append(market)
+                if self.clock.now_seconds() - begin_seconds > SLICE_SECONDS:
+                    break
+            return markets
+
+        while length_hint(left):
+            for market in await self.core.read(read_some):
                 yield market
-            if self.clock.now_seconds() - turn_seconds > SLICE_SECONDS:
-                await asyncio.sleep(0)
-                turn_seconds = self.clock.now_seconds()
-
-
-def _check_allocate(request: pb.AllocateRequest) -> None:
-    errors = []
-    capacity = request.capacity_millicores
-    if request.node and capacity:
-        errors.append(
-            FieldError("capacity_millicores", "must not be set beside node, which has its own")
-        )
-    if not request.node and not 1 <= capacity <= CAPACITY_MAX_MILLICORES:
-        errors.append(
-            FieldError(
-                "capacity_millicores",
-                f"is {capacity}, must be from 1 to {CAPACITY_MAX_MILLICORES} without a node",
-            )
-        )
-    if len(request.bids) > BIDS_MAX:
-        errors.append(
-            FieldError("bids", f"has {len(request.bids)} entries, must have at most {BIDS_MAX}")
-        )
-    if errors:
-        raise InvalidInputError(errors)
-    if request.node:
-        _name("node", request.node)
 
 
 def _check_filter(wanted: pb.MarketFilter) -> None:

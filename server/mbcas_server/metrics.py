@@ -86,6 +86,10 @@ class Metrics:
         self.watchers_dropped = self._counter(
             "mbcas_server_watchers_dropped", "Watchers that read too slowly"
         )
+        self.allocations_refused = self._counter(
+            "mbcas_server_allocations_refused",
+            "Large Allocate requests refused because too many waited",
+        )
 
     def _add_driver(self) -> None:
         """The loop that decides."""

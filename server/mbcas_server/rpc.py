@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mbcas.v1 import market_pb2, node_link_pb2
-from mbcas_core.errors import FieldError, InvalidInputError, MbcasError
+from mbcas_core.errors import MbcasError
+from mbcas_server.allocations import Allocations
 from mbcas_server.market_service import MarketService
+from mbcas_server.messages import Request, parse
 from mbcas_server.node_link import NodeLinks
 from mbcas_server.settings import Settings
 from mbcas_server.status import Context, NotReadError, RefusedError, abort, refuse
@@ -28,7 +30,6 @@ KEEPALIVE_MSEC = 20_000
 OTHER_CALLS_MAX = 1_000  # Calls at one time beside the streams of shims and watchers.
 
 logger = logging.getLogger(__name__)
-Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 Behaviour = Callable[[Any, Context], Awaitable[bytes | None]]
 
@@ -49,7 +50,12 @@ class RpcServer:
 
 
 def make_server(
-    *, settings: Settings, token: str | None, market: MarketService, node_links: NodeLinks
+    *,
+    settings: Settings,
+    token: str | None,
+    allocations: Allocations,
+    market: MarketService,
+    node_links: NodeLinks,
 ) -> RpcServer:
     """Makes a server that listens nowhere yet."""
     calls_max = settings.max_nodes + settings.watchers_max + OTHER_CALLS_MAX
@@ -73,7 +79,7 @@ def make_server(
     )
     guard = _Guard(token)
     server.add_generic_rpc_handlers(
-        (_market_handlers(market, guard), _node_link_handlers(node_links, guard))
+        (_market_handlers(market, allocations, guard), _node_link_handlers(node_links, guard))
     )
     health_service = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
@@ -126,13 +132,18 @@ class _Guard:
             )
 
 
-def _market_handlers(service: MarketService, guard: _Guard) -> grpc.GenericRpcHandler:
+def _market_handlers(
+    service: MarketService, allocations: Allocations, guard: _Guard
+) -> grpc.GenericRpcHandler:
+    async def allocate(requests: AsyncIterator[bytes], context: Context) -> bytes:
+        del requests  # As a stream, it is read when there is room for it; the wire is the same.
+        return await allocations.serve(context)
+
     async def watch(message: bytes, context: Context) -> None:
-        request = _parse(market_pb2.WatchMarketsRequest, message)
+        request = parse(market_pb2.WatchMarketsRequest, message)
         await service.watch_markets(request, context)
 
     unary = {
-        "Allocate": _unary(market_pb2.AllocateRequest, service.allocate),
         "ListMarkets": _unary(market_pb2.ListMarketsRequest, service.list_markets),
         "GetMarket": _unary(market_pb2.GetMarketRequest, service.get_market),
         "ExplainPod": _unary(market_pb2.ExplainPodRequest, service.explain_pod),
@@ -141,6 +152,7 @@ def _market_handlers(service: MarketService, guard: _Guard) -> grpc.GenericRpcHa
         name: grpc.unary_unary_rpc_method_handler(guard(name, behaviour))
         for name, behaviour in unary.items()
     }
+    handlers["Allocate"] = grpc.stream_unary_rpc_method_handler(guard("Allocate", allocate))
     handlers["WatchMarkets"] = grpc.unary_stream_rpc_method_handler(guard("WatchMarkets", watch))
     return grpc.method_handlers_generic_handler(MARKET, handlers)
 
@@ -161,14 +173,6 @@ def _unary(
 ) -> Behaviour:
     async def behaviour(message: bytes, context: Context) -> bytes:
         del context
-        return (await method(_parse(request_type, message))).SerializeToString()
+        return (await method(parse(request_type, message))).SerializeToString()
 
     return behaviour
-
-
-def _parse(request_type: type[Request], message: bytes) -> Request:
-    try:
-        return request_type.FromString(message)
-    except (DecodeError, RecursionError) as error:
-        reason = f"is no {request_type.DESCRIPTOR.name}: {error}"
-        raise InvalidInputError([FieldError("request", reason)]) from error

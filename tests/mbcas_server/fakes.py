@@ -4,11 +4,13 @@ import asyncio
 import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
+import numpy as np
 
 from mbcas.v1 import node_link_pb2 as pb
 from mbcas_core.effects import Effect, Lane, Order, Reason
@@ -24,7 +26,7 @@ from mbcas_core.events import (
     ReportArrived,
     TickDue,
 )
-from mbcas_core.market.allocate import AllocateAnswer, Allocation, Bid
+from mbcas_core.market.allocate import LiveMarket
 from mbcas_core.views import (
     ContainerGoodView,
     ContainerView,
@@ -87,23 +89,36 @@ class FakeCore:
             raise UnknownPodError(namespace, name)
         return self.pods[namespace, name]
 
-    def allocate(self, node: str, bids: list[Bid]) -> AllocateAnswer:
-        self.market_view(node, include_containers=False)
-        return AllocateAnswer(
-            allocations=[
-                Allocation(id=bid.id, allocation_millicores=bid.need_millicores, rationed=False)
-                for bid in bids
-            ],
-            price=PRICE,
-            price_before=PRICE,
-            unallocated_millicores=5,
-        )
+    def live_markets(self) -> dict[str, LiveMarket]:
+        return {node: live_market() for node in self.views}
 
     def of_type(self, kind: type[Any]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
 
 
-PRICE = PriceView(shadow_price=0.0, shadow_price_normalized=0.0, shortage=0.0)
+class Inline(Executor):
+    """Does each job at once, in the caller's thread, so that virtual time knows when it is done."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:  # noqa: ANN401 - as inherited.
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - the one who waits for the future gets it.
+            future.set_exception(error)
+        return future
+
+
+def live_market(*needs: int) -> LiveMarket:
+    """A node of 1600m where pods bid these needs, with floors of 100m."""
+    return LiveMarket(
+        need_millicores=np.array(needs, np.int64),
+        floor_millicores=np.full(len(needs), 100, np.int64),
+        weight=np.full(len(needs), 100.0),
+        available_millicores=1600,
+        reserve_millicores=100,
+        quantum_millicores=10,
+        default_cap_millicores=1200,
+    )
 
 
 def good_view(*, shadow_price: float = 0.0) -> GoodView:

@@ -10,13 +10,23 @@ import pytest
 from mbcas_core.effects import Effect, Notice, SendOrders, Violation
 from mbcas_core.events import Event, NodeAttached, ReportArrived, TickDue
 from mbcas_server.convert import parse_report
+from mbcas_server.core_thread import CoreThread
 from mbcas_server.driver import Driver
 from mbcas_server.inbox import Inbox
 from mbcas_server.links import Link, Links
+from mbcas_server.live import LiveMarkets
 from mbcas_server.metrics import Metrics
 from mbcas_server.outbox import Outbox
 from mbcas_server.watchers import Watchers
-from tests.mbcas_server.fakes import FakeCore, VirtualClock, order, report, samples, settings
+from tests.mbcas_server.fakes import (
+    FakeCore,
+    Inline,
+    VirtualClock,
+    order,
+    report,
+    samples,
+    settings,
+)
 
 
 class World:
@@ -24,10 +34,12 @@ class World:
         self.clock = VirtualClock()
         self.core = FakeCore()
         self.links = Links(nodes_max=10)
+        self.live = LiveMarkets()
         self.metrics = Metrics()
         self.driver = Driver(
-            core=self.core,
+            core=CoreThread(self.core, Inline()),
             links=self.links,
+            live=self.live,
             watchers=Watchers(watchers_max=1),
             settings=settings(
                 tick_period_seconds=tick_seconds,
@@ -200,7 +212,7 @@ async def test_a_violated_rule_is_counted_each_time_and_logged_without_a_flood(
 ) -> None:
     world = World()
     world.core.respond = lambda _event: [
-        Violation(rule=1, node="node-a", detail="billed=1600 supply=1500"),
+        Violation(rule="1", node="node-a", detail="billed=1600 supply=1500"),
         Notice(node="node-a", event="container appeared", detail="pod=web"),
     ]
 
@@ -209,14 +221,14 @@ async def test_a_violated_rule_is_counted_each_time_and_logged_without_a_flood(
             await world.driver.tick()
 
     lines = [record for record in caplog.records if "rule violated" in record.getMessage()]
-    assert world.metrics.invariant_violations.labels(rule=1)._value.get() == 50
+    assert world.metrics.invariant_violations.labels(rule="1")._value.get() == 50
     assert len(lines) == 10
     assert "rule=1 node=node-a billed=1600 supply=1500" in lines[0].getMessage()
 
 
 async def test_what_was_left_out_of_the_log_is_said_later(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
-    world.core.respond = lambda _event: [Violation(rule=1, node="node-a", detail="x=1")]
+    world.core.respond = lambda _event: [Violation(rule="1", node="node-a", detail="x=1")]
     for _ in range(15):
         await world.driver.tick()
 

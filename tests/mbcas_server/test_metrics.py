@@ -10,10 +10,12 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from mbcas_server.core_thread import CoreThread
 from mbcas_server.market_metrics import MarketMetrics
 from mbcas_server.metrics import Metrics
 from tests.mbcas_server.fakes import (
     FakeCore,
+    Inline,
     Server,
     VirtualClock,
     container_view,
@@ -51,7 +53,9 @@ def shown_name(family: Metric) -> str:
 
 
 async def test_the_operator_s_table_names_exactly_the_metrics_there_are() -> None:
-    gathered = await MarketMetrics(FakeCore(), VirtualClock(), containers_max=1).gather()
+    gathered = await MarketMetrics(
+        CoreThread(FakeCore(), Inline()), VirtualClock(), containers_max=1
+    ).gather()
     families = [*Metrics().registry.collect(), *gathered]
     names = {shown_name(family) for family in families if family.name.startswith("mbcas_")}
     types = {shown_name(family): family.type for family in families}
@@ -80,7 +84,8 @@ async def test_a_scrape_shows_markets_and_containers() -> None:
 
 @pytest.mark.parametrize(("limit", "rows"), [(3, 3), (0, 0), (10, 5)])
 async def test_rows_of_containers_are_capped(limit: int, rows: int) -> None:
-    metrics = MarketMetrics(core_with_containers(5), VirtualClock(), containers_max=limit)
+    thread = CoreThread(core_with_containers(5), Inline())
+    metrics = MarketMetrics(thread, VirtualClock(), containers_max=limit)
 
     families = {family.name: family for family in await metrics.gather()}
 
@@ -95,7 +100,8 @@ async def test_pods_of_one_name_on_two_nodes_have_one_series_each() -> None:
     core.views = {node: market_view(node, containers=[row]) for node in nodes}
     twins = [decision_view(row, node=node) for node in nodes]
     core.pods = {(row.namespace, row.pod): twins}
-    families = await MarketMetrics(core, VirtualClock(), containers_max=9).gather()
+    thread = CoreThread(core, Inline())
+    families = await MarketMetrics(thread, VirtualClock(), containers_max=9).gather()
     (weights,) = [family for family in families if family.name == "mbcas_effective_weight"]
     assert [sample.labels["node"] for sample in weights.samples] == ["node-a", "node-b"]
 

@@ -151,6 +151,15 @@ def server(json_file: JsonFile = None) -> None:
 
 
 @bench.command()
+def allocate(json_file: JsonFile = None) -> None:
+    """Measures Allocate: idle, while 1,000 nodes report, and under a flood of large requests."""
+    from mbcas_loadtest.bench.allocate import bench_allocate  # noqa: PLC0415 - loaded when used.
+
+    _clean_up_on_interrupt()
+    _report(bench_allocate(), json_file)
+
+
+@bench.command()
 def shim(json_file: JsonFile = None) -> None:
     """Measures a shim of 220 containers, busy and calm."""
     _report(_shim(), json_file)
