@@ -1,13 +1,14 @@
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from fractions import Fraction
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mbcas_core.market.clearing import clear
+from mbcas_core.market.clearing import Clearing, clear
 from tests.mbcas_core.market.plain import PlainMarket, clear_plainly
 from tests.mbcas_core.market.strategies import Fit, bids_of, markets
 
@@ -55,6 +56,20 @@ def test_a_batch_agrees_with_hand_calculation_to_the_millicore(
             assert cleared.level[index] == np.inf
         else:
             assert cleared.level[index] == pytest.approx(float(by_hand.level), rel=1e-12)
+
+
+@given(st.lists(markets(max_rows=4), max_size=8), st.integers(1, 6))
+def test_markets_clear_the_same_in_blocks_and_at_once(batch: list[PlainMarket], rows: int) -> None:
+    bids, capacity = bids_of(batch)
+    shifted = replace(bids, market=bids.market + 1)
+    capacity = np.concatenate([[50], capacity, [50]])  # No bids in the first and in the last.
+
+    at_once = clear(shifted, capacity, quantum_millicores=10)
+    with patch("mbcas_core.market.clearing.BLOCK_ROWS", rows):
+        in_blocks = clear(shifted, capacity, quantum_millicores=10)
+
+    for field in fields(Clearing):
+        assert getattr(in_blocks, field.name).tolist() == getattr(at_once, field.name).tolist()
 
 
 @given(markets(max_rows=40))
