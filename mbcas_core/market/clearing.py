@@ -187,8 +187,9 @@ def sum_runs(group: IntArray, values: NDArray[_Number], groups: int) -> NDArray[
 
 def _find_runs(group: IntArray) -> IntArray:
     """Returns where each run of equal neighbours begins."""
-    first: IntArray = np.flatnonzero(np.diff(group, prepend=-1))
-    return first
+    begins: BoolArray = np.ones(group.size, dtype=np.bool_)
+    np.not_equal(group[1:], group[:-1], out=begins[1:])
+    return begins.nonzero()[0]
 
 
 def sum_counted_floors(bids: Bids, markets: int) -> IntArray:
