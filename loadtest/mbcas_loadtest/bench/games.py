@@ -222,7 +222,7 @@ def _tabulate(play: Play, attackers: list[Attacker], *, tell: Tell) -> dict[str,
     return {
         "truthful": {
             "served_ratio": float(truthful.useful.sum() / truthful.demand.sum()),
-            "missed_ratio": float(truthful.missed.sum() / truthful.entitled.sum()),
+            "missed_ratio": float(truthful.missed.sum() / truthful.owed.sum()),
             "violations": truthful.violations,
         },
         "best_lie": best,
@@ -234,7 +234,7 @@ def _tabulate(play: Play, attackers: list[Attacker], *, tell: Tell) -> dict[str,
 
 def format_tables(figures: Mapping[str, Any]) -> str:
     """Returns the tables as text."""
-    lines = ["gains over truthful play in %; missed: what others lack of their entitlement, in %"]
+    lines = ["gains over truthful play in %; missed: what others lack of their fair share, in %"]
     for level in (level for level in LEVELS if level in figures):
         size = f"{figures[level]['games']} games of {figures['rounds']} rounds"
         for name, table in figures[level]["tables"].items():

@@ -1,4 +1,4 @@
-"""The attackers' interface: what a tenant can do to a node's market, and what it sees.
+"""The attackers' interface: what a owner can do to a node's market, and what it sees.
 
 An attacker owns the first `pods` pods of each node it plays on. Many games (nodes) are played side
 by side, so what it sees and what it says are arrays of shape (g, k): g games, k pods of its own as
@@ -12,7 +12,7 @@ An attacker may remember what it has seen. It may not look at the other pods, an
 numbers of its own, or a paired comparison with truthful play would not be one. To write a new one,
 subclass `Truthful` and change what it lies about.
 
-It knows more than most tenants do: its own demand as far ahead as one round, and its true need.
+It knows more than most owners do: its own demand as far ahead as one round, and its true need.
 What pays too little here pays less in life.
 """
 
@@ -46,7 +46,7 @@ class Admission:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Seen:
-    """What a tenant sees when it acts; arrays of shape (g, k) unless they say otherwise."""
+    """What a owner sees when it acts; arrays of shape (g, k) unless they say otherwise."""
 
     second: int
     """Since the game began."""

@@ -29,7 +29,7 @@ from mbcas_loadtest.games.draws import (
     admit_honestly,
     bound_priority,
     draw_games,
-    find_entitlement,
+    find_fair_shares,
     find_reserve,
 )
 from mbcas_loadtest.games.loads import VARIATIONS, draw_slices
@@ -72,7 +72,7 @@ def play(
     said = attacker.admit(admit_honestly(drawn, attacker.pods, supply))
     slots = Slots(attacker.pods, said.replicas)
     nodes = Nodes(_set_up(game), _tell(game, drawn, said, slots), seed=game.seed)
-    tally = Tally(_find_entitlement(game, drawn, supply))
+    tally = Tally(_find_fair_shares(game, drawn, supply))
     throttled: FloatArray = np.zeros(nodes.limit_millicores.shape)
     own = slots.own
     admitted = slots.add_up(nodes.request_millicores.astype(np.float64))
@@ -135,11 +135,11 @@ def _set_up(game: CoreGame) -> Parameters:
     )
 
 
-def _find_entitlement(game: CoreGame, drawn: Draw, supply: int) -> FloatArray:
+def _find_fair_shares(game: CoreGame, drawn: Draw, supply: int) -> FloatArray:
     """Where the policy leaves requests as they are, the request is all that is promised."""
     if game.policy == Policy.LIMITS_ONLY:
         return drawn.request_millicores.astype(np.float64)
-    return find_entitlement(drawn, supply)
+    return find_fair_shares(drawn, supply)
 
 
 def _tell(game: CoreGame, drawn: Draw, said: Admission, slots: Slots) -> list[list[ContainerFacts]]:

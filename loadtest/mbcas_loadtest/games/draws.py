@@ -57,12 +57,12 @@ def find_reserve(parameters: Parameters) -> int:
     return max(parameters.reserve_millicores, share)
 
 
-def find_entitlement(drawn: Draw, capacity_millicores: int) -> FloatArray:
+def find_fair_shares(drawn: Draw, capacity_millicores: int) -> FloatArray:
     """Returns property 7's share with honest admissions, b + w (C - sum b) / W, shape (g, p)."""
     request = drawn.request_millicores.astype(np.float64)
     total = request.sum(axis=1, keepdims=True)
-    entitled: FloatArray = request + request / total * np.maximum(capacity_millicores - total, 0.0)
-    return entitled
+    owed: FloatArray = request + request / total * np.maximum(capacity_millicores - total, 0.0)
+    return owed
 
 
 def admit_honestly(drawn: Draw, pods: int, capacity_millicores: int) -> Admission:

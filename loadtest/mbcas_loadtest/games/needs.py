@@ -39,7 +39,7 @@ from mbcas_loadtest.games.draws import (
     admit_honestly,
     bound_priority,
     draw_games,
-    find_entitlement,
+    find_fair_shares,
     find_reserve,
 )
 from mbcas_loadtest.games.outcome import TAU, Outcome, Tally
@@ -91,7 +91,7 @@ def play(
     said = attacker.admit(admit_honestly(drawn, attacker.pods, supply))
     slots = Slots(attacker.pods, said.replicas)
     market = _Market(game, drawn, said, slots, supply)
-    tally = Tally(find_entitlement(drawn, supply))
+    tally = Tally(find_fair_shares(drawn, supply))
     own = slots.own
     last_demand = np.zeros((game.games, slots.pod.size))
     for number in range(game.rounds):

@@ -8,9 +8,9 @@ errors either way. A game counts as *exploited* where the gain is above 1 %.
 quota for as long as the pod lives, held or not. `priced` gains charge each admitted millicore
 above the honest ones what an idle one costs.
 
-**Fairness.** What the other pods miss of min(want, entitlement), as a share of it, with the attack
+**Fairness.** What the other pods miss of min(want, fair share), as a share of it, with the attack
 and without: an attack that leaves this alone takes from surplus or waste, one that raises it takes
-what others are owed. The entitlement is that of property 7 with honest admissions. On needs a pod
+what others are owed. The fair share is that of property 7 with honest admissions. On needs a pod
 wants its need and has its allocation; on the core it wants its demand of a second and has what is
 served of it in time.
 """
@@ -42,8 +42,8 @@ class Outcome:
     held: FloatArray
     """What was reserved (core) or allocated (needs)."""
     admitted: FloatArray
-    entitled: FloatArray
-    """Of min(want, entitlement)."""
+    owed: FloatArray
+    """Of min(want, fair share)."""
     missed: FloatArray
     """What a pod did not have of it."""
     violations: int = 0
@@ -53,8 +53,8 @@ class Outcome:
 class Tally:
     """Adds up seconds or rounds."""
 
-    def __init__(self, entitlement_millicores: FloatArray) -> None:
-        self._entitlement = entitlement_millicores
+    def __init__(self, fair_share_millicores: FloatArray) -> None:
+        self._fair_share = fair_share_millicores
         self._sums: dict[str, FloatArray] = {}
 
     def add(
@@ -69,15 +69,15 @@ class Tally:
         has: FloatArray,
     ) -> None:
         """Adds a step; all (g, p)."""
-        entitled = np.minimum(want, self._entitlement)
+        owed = np.minimum(want, self._fair_share)
         step = {
             "payoff": payoff,
             "demand": demand,
             "useful": useful,
             "held": held,
             "admitted": admitted,
-            "entitled": entitled,
-            "missed": np.maximum(entitled - has, 0.0),
+            "owed": owed,
+            "missed": np.maximum(owed - has, 0.0),
         }
         self._sums = {name: self._sums.get(name, 0.0) + amount for name, amount in step.items()}
 
@@ -88,7 +88,7 @@ class Tally:
 
 def join(parts: list[Outcome]) -> Outcome:
     """Returns the games of several outcomes as one."""
-    names = ("payoff", "demand", "useful", "held", "admitted", "entitled", "missed")
+    names = ("payoff", "demand", "useful", "held", "admitted", "owed", "missed")
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     return Outcome(**arrays, violations=sum(part.violations for part in parts))
 
@@ -122,9 +122,9 @@ def compare(attacked: Outcome, truthful: Outcome, pods: int) -> dict[str, Any]:
         "served_ratio": _own(attacked.useful, pods) / _own(attacked.demand, pods),
         "served_truthful_ratio": _own(truthful.useful, pods) / _own(truthful.demand, pods),
         "others_payoff_change": _others(attacked.payoff, pods) / _others(truthful.payoff, pods) - 1,
-        "others_missed_ratio": _others(attacked.missed, pods) / _others(attacked.entitled, pods),
+        "others_missed_ratio": _others(attacked.missed, pods) / _others(attacked.owed, pods),
         "others_missed_truthful_ratio": (
-            _others(truthful.missed, pods) / _others(truthful.entitled, pods)
+            _others(truthful.missed, pods) / _others(truthful.owed, pods)
         ),
         "violations": attacked.violations,
     }
