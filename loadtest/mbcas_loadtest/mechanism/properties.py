@@ -5,6 +5,7 @@ missed. It opens with the statement, the proof, and what rounding to whole quant
 says why both reals and integers are checked.
 """
 
+from mbcas_loadtest.mechanism import properties_audits as audits
 from mbcas_loadtest.mechanism import properties_changes as changes
 from mbcas_loadtest.mechanism import properties_reports as reports
 from mbcas_loadtest.mechanism import properties_shares as shares
@@ -25,4 +26,6 @@ PROPERTIES: dict[str, Property] = {
     "splitting-into-pods": changes.splitting_into_pods,
     "splitting-into-containers": changes.splitting_into_containers,
     "scale-free": changes.scale_free,
+    "audited": audits.audited,
+    "orders": audits.orders,
 }

@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mbcas_core.market.clearing import Bids, Clearing, clear, sum_by, sum_counted_floors
+from mbcas_core.market.orders import Grants, OrderRows, clear_orders
 from mbcas_core.market.pods import PodBids, PodClearing, clear_pods
 from mbcas_core.units import IntArray
+from mbcas_loadtest.mechanism import properties_audits
 from mbcas_loadtest.mechanism.markets import Markets, draw_markets, markets_of
 from mbcas_loadtest.mechanism.properties import PROPERTIES
 from mbcas_loadtest.mechanism.verdicts import MBCAS, Mechanism
@@ -30,7 +32,7 @@ def node_markets(draw: st.DrawFn) -> Markets:
 
 
 @pytest.mark.parametrize("name", PROPERTIES)
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(markets=node_markets(), seed=st.integers(0, 2**32 - 1))
 def test_the_clearing_keeps(name: str, markets: Markets, seed: int) -> None:
     verdict = PROPERTIES[name](markets, np.random.default_rng(seed), MBCAS)
@@ -88,11 +90,12 @@ BREAKS = {
     "non-bossy": broken.break_clearing(broken.price_taking),
     "splitting-into-pods": broken.break_clearing(broken.equal_weights),
     "splitting-into-containers": Mechanism(clear_pods=pods_by_head),
+    "audited": Mechanism(clear=shifted_level),
     "scale-free": broken.break_clearing(broken.shrinking_surplus),
 }
 
 
-@pytest.mark.parametrize("name", PROPERTIES)
+@pytest.mark.parametrize("name", BREAKS)
 def test_a_rule_that_breaks_the_property_is_seen(name: str) -> None:
     markets = draw_markets(seed=1, batch=0, count=60)
 
@@ -106,6 +109,34 @@ def test_a_level_that_does_not_share_out_the_capacity_is_seen(name: str) -> None
     markets = draw_markets(seed=1, batch=0, count=60)
 
     verdict = PROPERTIES[name](markets, np.random.default_rng(0), Mechanism(clear=shifted_level))
+
+    assert verdict.violated.any()
+
+
+def test_only_the_orders_have_no_broken_twin_here() -> None:
+    assert set(PROPERTIES) - set(BREAKS) == {"orders"}
+
+
+def test_orders_above_the_supply_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def generous(
+        rows: OrderRows,
+        *,
+        reservation_limit_millicores: IntArray,
+        ceiling_limit_millicores: IntArray,
+        quantum_millicores: int,
+    ) -> Grants:
+        return clear_orders(
+            rows,
+            reservation_limit_millicores=reservation_limit_millicores + 1000,
+            ceiling_limit_millicores=ceiling_limit_millicores,
+            quantum_millicores=quantum_millicores,
+        )
+
+    monkeypatch.setattr(properties_audits, "clear_orders", generous)
+
+    verdict = PROPERTIES["orders"](
+        draw_markets(seed=1, batch=0, count=60), np.random.default_rng(0), MBCAS
+    )
 
     assert verdict.violated.any()
 
