@@ -77,6 +77,39 @@ def bounds_of(world: World, node: Node) -> Bounds:
     return Bounds(requests, max(floor_sum, left, 0) + taken)
 
 
+def free_after_grants(decisions: list[DecisionView]) -> dict[str, int]:
+    """What the last second clearing of a node left, by good."""
+    free = {"reservation": 0, "ceiling": 0}
+    for good in free:
+        slack = [getattr(d.order, f"slack_{good}_millicores") for d in decisions]
+        granted = [getattr(d.order, f"granted_{good}_millicores") for d in decisions]
+        free[good] = max(slack, default=0) - sum(granted)
+    return free
+
+
+def wished_goods(decision: DecisionView, parameters: Parameters) -> list[str]:
+    """The goods in which a row should have more than it is billed, by more than the band."""
+    container, order = decision.container, decision.order
+    hard = container.policy == Policy.HARD_QUOTA
+    takes_part = {
+        "reservation": decision.reservation.takes_part,
+        "ceiling": decision.ceiling_headroom.takes_part
+        or (hard and decision.reservation.takes_part),
+    }
+    targets = {
+        "reservation": container.reservation.target_millicores,
+        "ceiling": container.ceiling.target_millicores,
+    }
+    wished = []
+    for good, target in targets.items():
+        billed = getattr(order, f"billed_{good}_millicores")
+        more = (target or 0) - billed
+        band = max(parameters.band_millicores, parameters.band_ratio * billed + 1)
+        if takes_part[good] and more >= band:
+            wished.append(good)
+    return wished
+
+
 def recompute(decision: DecisionView, parameters: Parameters) -> list[str]:
     """Redoes a decision's arithmetic from its record; says where the record disagrees."""
     if decision.container.decision_time_seconds is None:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import Phase, given, settings
@@ -17,10 +18,10 @@ from mbcas_core import explain
 from mbcas_core.effects import Effect, Lane, Order, Reason, SendOrders, Violation
 from mbcas_core.events import Event, Mode, NodeAttached, Outcome, Policy, ReportArrived
 from mbcas_core.rounds import Rounds
-from mbcas_core.views import ContainerGoodView
+from mbcas_core.views import ContainerGoodView, DecisionView
 from tests.mbcas_core import audit
 from tests.mbcas_core.cluster import Mishap, Node
-from tests.mbcas_core.world import World
+from tests.mbcas_core.world import FAST_PARAMETERS, World
 
 # Half of the seconds are quiet, and loads change often.
 SECOND = st.sampled_from([*Mishap] + [Mishap.NOTHING] * 12 + [Mishap.SURGE] * 6 + [Mishap.CALM] * 4)
@@ -244,6 +245,81 @@ def test_an_order_changes_only_what_may_be_changed_and_where(
 @given(SEED, MISHAPS)
 def test_an_order_on_its_way_is_never_overtaken(seed: int, mishaps: list[Mishap]) -> None:
     live(seed, mishaps, FlightCheck())
+
+
+RAISED = {Reason.RAISED, Reason.RATIONED, Reason.EMERGENCY, Reason.ROLLED_BACK}
+HELD_BACK = {
+    Reason.WAITING_BUDGET,
+    Reason.WAITING_SPACING,
+    Reason.IN_FLIGHT,
+    Reason.BACKING_OFF,
+    Reason.CHANGED_ELSEWHERE,
+    Reason.OBSERVING,
+    Reason.STALE,
+    Reason.FROZEN,
+}
+
+
+class WaitingCheck:
+    """A raise that could be given is given, or what it waits for is said."""
+
+    def __init__(self) -> None:
+        self.reasons: set[Reason] = set()
+        """Of the rows that should be raised."""
+
+    def __call__(self, world: World) -> None:
+        for node in world.nodes:
+            view = explain.market_view(world.rounds, node.name, include_containers=False)
+            if view.round_time_seconds == world.now + 0.5:
+                self._check(world, audit.decisions_of(world.rounds, node.name))
+
+    def _check(self, world: World, decisions: list[DecisionView]) -> None:
+        quantum = world.parameters.quantum_millicores
+        free = audit.free_after_grants(decisions)
+        for decision in decisions:
+            if decision.container.mode != Mode.AUTO:
+                continue
+            wished = audit.wished_goods(decision, world.parameters)
+            if not wished:
+                continue
+            reason = decision.container.reason
+            self.reasons.add(reason)
+            could_be_given = all(free[good] >= quantum for good in wished)
+            said = reason in RAISED | HELD_BACK
+            assert said or not could_be_given, f"{decision} waits although {free} is free"
+
+
+@histories
+@given(SEED, MISHAPS)
+def test_a_raise_that_could_be_given_is_given_or_says_what_it_waits_for(
+    seed: int, mishaps: list[Mishap]
+) -> None:
+    world = World(seed)
+    world.on_tick.append(WaitingCheck())
+
+    world.run(mishaps)
+
+
+def test_raises_wait_for_supply_spacing_and_budget_in_the_histories() -> None:
+    draw = np.random.default_rng(2)
+    kinds = [*Mishap] + [Mishap.NOTHING] * 12 + [Mishap.SURGE] * 12
+    check = WaitingCheck()
+
+    few_orders = replace(FAST_PARAMETERS, resize_budget_per_second=0.2)
+    far_between = replace(FAST_PARAMETERS, pod_spacing_seconds=10.0)
+    for seed, parameters in enumerate([few_orders, far_between] * 4):
+        world = World(seed, parameters=parameters)
+        world.on_tick.append(check)
+        world.run([kinds[i] for i in draw.integers(0, len(kinds), 50).tolist()])
+
+    assert check.reasons >= {
+        Reason.RAISED,
+        Reason.RATIONED,
+        Reason.WAITING_SUPPLY,
+        Reason.WAITING_SPACING,
+        Reason.WAITING_BUDGET,
+        Reason.IN_FLIGHT,
+    }
 
 
 @histories
