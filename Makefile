@@ -6,7 +6,7 @@ ARGS ?=
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check proto bench lock
+.PHONY: help demo test e2e check proto bench lock
 MAKEFLAGS += --no-print-directory
 
 # $(call with,EXTRA): .venv has this extra of pyproject.toml at the versions of constraints.txt.
@@ -19,13 +19,16 @@ done; \
 endef
 
 help:  ## List the targets
-	@sed -n 's/^\([a-z]*\):  ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z0-9]*\):  ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
 
 demo:  ## Run server, shim and real workloads on this machine; report at the end (ARGS=...)
 	@$(call with,loadtest) && exec .venv/bin/mbcas-loadtest demo $(ARGS)
 
 test:  ## Run the tests (ARGS=... goes to pytest)
 	@$(call with,dev) && exec .venv/bin/poe -q test $(ARGS)
+
+e2e:  ## Run the tests that need a real Kubernetes, which it builds and starts here, as root (ARGS=... as for test, or --keep)
+	@$(call with,dev) && exec .venv/bin/python -m tests.e2e $(ARGS)
 
 check:  ## Lint, types, imports, protos, generated code, docs
 	@$(call with,dev) && exec .venv/bin/poe -q check

@@ -1,0 +1,93 @@
+"""Runs the tests against a real Kubernetes on this machine: python -m tests.e2e [--keep] [PYTEST…].
+
+Installs and builds what is missing, starts a cluster, runs the tests in this folder, and takes
+everything down again, whatever happened.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from tests.e2e.cluster import cluster, programs
+
+FOLDER = Path(__file__).parent
+CLUSTER_VARIABLE = "MBCAS_E2E_CLUSTER"
+EXIT_MISSING = 3
+
+
+def main() -> int:
+    """Returns the exit status of the tests."""
+    parser = argparse.ArgumentParser(prog="make e2e", description=__doc__)
+    parser.add_argument(
+        "--keep", action="store_true", help="leave the cluster up, say how to reach it"
+    )
+    parser.add_argument(
+        "--prepare", action="store_true", help="only install and build what is missing"
+    )
+    parser.add_argument(
+        "--down", type=Path, metavar="FOLDER", help="take down a cluster that was kept"
+    )
+    options, rest = parser.parse_known_args()
+    if options.down is not None:
+        cluster.take_down(options.down, _say)
+        return 0
+    if os.geteuid() != 0:
+        _say("a kubelet needs root: run this as root")
+        return EXIT_MISSING
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        _prepare()
+    except programs.MissingProgramError as error:
+        _say(str(error))
+        return EXIT_MISSING
+    return 0 if options.prepare else _run(rest, keep=options.keep)
+
+
+def _prepare() -> None:
+    steps = list(programs.missing())
+    if steps:
+        minutes = sum(step.minutes for step in steps)
+        _say(f"{len(steps)} things are missing; getting them takes about {minutes:.0f} minutes")
+    log = programs.cache_folder() / "build.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)
+    for number, step in enumerate(steps, start=1):
+        began = time.perf_counter()
+        _say(f"[{number}/{len(steps)}] {step.what}, about {step.minutes:g} min ...")
+        programs.take(step, log)
+        _say(f"[{number}/{len(steps)}] done in {time.perf_counter() - began:.0f} s")
+
+
+def _run(arguments: list[str], *, keep: bool) -> int:
+    began = time.perf_counter()
+    running = cluster.bring_up(_say)
+    _say(f"up after {time.perf_counter() - began:.1f} s")
+    try:
+        command = [sys.executable, "-m", "pytest", str(FOLDER), "--numprocesses=0", *arguments]
+        environment = os.environ | {CLUSTER_VARIABLE: str(running.folder)}
+        return subprocess.run(command, env=environment, check=False).returncode
+    finally:
+        if keep:
+            kubectl = programs.find("kubectl")
+            _say(f"the cluster stays: {kubectl} --kubeconfig {running.kubeconfig} get nodes")
+            _say(f'take it down with: make e2e ARGS="--down {running.folder}"')
+        else:
+            cluster.take_down(running.folder, _say)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise KeyboardInterrupt
+
+
+def _say(line: str) -> None:
+    print(f"e2e: {line}", flush=True)  # noqa: T201 - a command's output.
+
+
+if __name__ == "__main__":
+    sys.exit(main())
