@@ -100,67 +100,6 @@ def test_rounding_moves_nobody_by_a_quantum(market: PlainMarket) -> None:
     assert all(abs(x - share) < most for x, share in zip(allocate(market), shares, strict=True))
 
 
-@given(markets(), st.data())
-def test_the_own_need_only_caps_what_others_leave(market: PlainMarket, data: st.DataObject) -> None:
-    row = data.draw(st.integers(0, len(market.needs) - 1))
-    need = market.needs[row]
-    greedy = replace(market, needs=put(market.needs, row, 10_000_000))
-
-    got, at_most = allocate(market)[row], allocate(greedy)[row]
-
-    assert abs(got - min(need, at_most)) < 2 * market.quantum
-
-
-@given(markets(fit=Fit.FLOORS))
-def test_a_rationed_row_envies_nobody_their_surplus_per_weight(market: PlainMarket) -> None:
-    surplus = [x - b for x, b in zip(allocate(market), counted_floors(market), strict=True)]
-    pairs = list(zip(surplus, market.weights, strict=True))
-    most = max((extra - market.quantum) / weight for extra, weight in pairs)
-
-    short = [x < need for x, need in zip(allocate(market), market.needs, strict=True)]
-    for (extra, weight), is_short in zip(pairs, short, strict=True):
-        assert not is_short or (extra + market.quantum) / weight >= most * (1 - 1e-12)
-
-
-@given(markets(fit=Fit.FLOORS))
-def test_everybody_does_at_least_as_well_as_with_their_part_of_the_node(
-    market: PlainMarket,
-) -> None:
-    total = sum(Fraction(weight) for weight in market.weights)
-    spare = market.capacity - sum(market.floors)
-
-    rows = zip(allocate(market), market.needs, market.floors, market.weights, strict=True)
-    for x, need, floor, weight in rows:
-        part = floor + Fraction(weight) * spare / total
-        assert x >= need or x > part - market.quantum - 1
-
-
-@given(markets(), st.integers(1, 5000))
-def test_more_capacity_takes_from_nobody(market: PlainMarket, more: int) -> None:
-    larger = replace(market, capacity=market.capacity + more)
-
-    for before, after in zip(allocate(market), allocate(larger), strict=True):
-        assert after > before - 2 * market.quantum
-    if not clear_plainly(market).floors_reduced:
-        assert level_of(larger) >= level_of(market) * (1 - 1e-12)
-
-
-@given(markets(), st.integers(1, 5000), st.data())
-def test_a_larger_need_helps_oneself_and_takes_from_others(
-    market: PlainMarket, more: int, data: st.DataObject
-) -> None:
-    row = data.draw(st.integers(0, len(market.needs) - 1))
-    larger = replace(market, needs=put(market.needs, row, market.needs[row] + more))
-
-    before, after = allocate(market), allocate(larger)
-
-    for index, (x_before, x_after) in enumerate(zip(before, after, strict=True)):
-        gain = x_after - x_before if index == row else x_before - x_after
-        assert gain > -2 * market.quantum
-    if not clear_plainly(larger).floors_reduced:
-        assert level_of(larger) <= level_of(market) * (1 + 1e-12)
-
-
 @given(markets(fit=Fit.NOT_FLOORS))
 def test_a_reduced_floor_is_shared_by_declared_floors(market: PlainMarket) -> None:
     rows = list(zip(allocate(market), counted_floors(market), market.floors, strict=True))

@@ -1,8 +1,5 @@
-from dataclasses import replace
-
 import numpy as np
 from hypothesis import given
-from hypothesis import strategies as st
 
 from mbcas_core.market.clearing import sum_by
 from mbcas_core.market.pods import PodBids, clear_pods, container_weights
@@ -69,26 +66,6 @@ def test_containers_share_exactly_what_their_pod_got(nodes: Nodes) -> None:
     of_pods = sum_by(nodes.bids.pod, cleared.allocation_millicores, nodes.bids.node.size)
     assert of_pods.tolist() == cleared.nodes.allocation_millicores.tolist()
     assert (of_pods <= nodes.bids.pod_cap_millicores).all()
-
-
-@given(nodes_of_pods(max_nodes=2), st.data())
-def test_splitting_a_pod_into_containers_changes_nothing_for_any_pod(
-    nodes: Nodes, data: st.DataObject
-) -> None:
-    bids = nodes.bids
-    part = np.array([data.draw(st.integers(0, int(r))) for r in bids.need_millicores], dtype=int)
-    split = replace(
-        bids,
-        pod=np.repeat(bids.pod, 2),
-        need_millicores=np.column_stack([part, bids.need_millicores - part]).ravel(),
-        floor_millicores=np.column_stack([bids.floor_millicores, 0 * part]).ravel(),
-        weight=np.repeat(bids.weight, 2),
-    )
-
-    whole = clear_pods(bids, nodes.capacity, quantum_millicores=nodes.quantum)
-    parts = clear_pods(split, nodes.capacity, quantum_millicores=nodes.quantum)
-
-    assert (whole.nodes.allocation_millicores == parts.nodes.allocation_millicores).all()
 
 
 def test_containers_without_requests_share_equally() -> None:
