@@ -34,12 +34,12 @@ node's pods; floors, needs, sums and shares are, and credits move as much to pod
 (`credits-overspent`).
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from mbcas_core.events import Policy
 from mbcas_core.market.audit import Sharing, add_up, check_prices, check_sharing, check_sums
+from mbcas_core.market.audit_bids import check_bids
+from mbcas_core.market.audit_round import Round
 from mbcas_core.market.findings import Finding, Findings
 from mbcas_core.market.targets import (
     GoodTargets,
@@ -49,7 +49,7 @@ from mbcas_core.market.targets import (
     Targets,
 )
 from mbcas_core.parameters import Parameters
-from mbcas_core.units import BoolArray, FloatArray, IntArray
+from mbcas_core.units import FloatArray, IntArray
 
 TARGET_PROPERTIES = (
     "bid-wrong",
@@ -75,57 +75,6 @@ TARGET_PROPERTIES = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Round:
-    """What a round was told and what it answered."""
-
-    rows: MarketRows
-    pods: MarketPods
-    nodes: MarketNodes
-    targets: Targets
-    parameters: Parameters
-
-    @property
-    def node_of_row(self) -> IntArray:
-        node: IntArray = self.pods.node[self.rows.pod]
-        return node
-
-    def sum_pods(self, values: IntArray) -> IntArray:
-        """Adds up the rows of each pod."""
-        total: IntArray = np.zeros(self.pods.node.size, np.int64)
-        np.add.at(total, self.rows.pod, values)
-        return total
-
-    def sum_nodes(self, values: IntArray) -> IntArray:
-        """Adds up the rows of each node."""
-        total: IntArray = np.zeros(self.nodes.allocatable_millicores.size, np.int64)
-        np.add.at(total, self.node_of_row, values)
-        return total
-
-    @property
-    def reserves(self) -> BoolArray:
-        """True for rows that bid for a reservation."""
-        bids: BoolArray = self.rows.takes_part & (self.rows.policy != Policy.LIMITS_ONLY)
-        return bids
-
-    @property
-    def heads(self) -> BoolArray:
-        """True for rows that bid for headroom."""
-        policy = self.rows.policy
-        two = (policy == Policy.LIMITS_ONLY) | (policy == Policy.REQUESTS_AND_LIMITS)
-        bids: BoolArray = self.rows.takes_part & self.rows.has_limit & two
-        return bids
-
-    @property
-    def fixed_headroom(self) -> IntArray:
-        """What the ceilings of rows that do not bid have above their reservations."""
-        rows, reservation = self.rows, self.targets.reservation_millicores
-        follows = rows.takes_part & (rows.policy == Policy.HARD_QUOTA)
-        fixed = rows.has_limit & ~self.heads & ~follows
-        headroom: IntArray = np.maximum(rows.fixed_ceiling_millicores - reservation, 0)
-        return np.where(fixed, headroom, 0)
-
-
 def audit_targets(
     rows: MarketRows,
     pods: MarketPods,
@@ -135,20 +84,18 @@ def audit_targets(
     parameters: Parameters,
 ) -> list[Finding]:
     """Returns every property that a round violates; the arguments are those of `clear_targets`."""
-    each = _Round(rows=rows, pods=pods, nodes=nodes, targets=targets, parameters=parameters)
+    each = Round(rows=rows, pods=pods, nodes=nodes, targets=targets, parameters=parameters)
     found = _audit_good(each, targets.reservation, "reservation")
     found += _audit_good(each, targets.ceiling_headroom, "ceiling")
     findings = Findings(market_of_row=each.node_of_row, bidders="containers")
-    _check_reservation_bids(each, findings)
-    _check_headroom_bids(each, findings)
-    _check_reclaim(each, findings)
+    check_bids(each, findings)
     _check_reservation_supply(each, findings)
     _check_ceiling_supply(each, findings)
     _check_numbers(each, findings)
     return found + findings.found
 
 
-def _audit_good(each: _Round, good: GoodTargets, name: str) -> list[Finding]:
+def _audit_good(each: Round, good: GoodTargets, name: str) -> list[Finding]:
     """Both levels of one good, its caps and its prices."""
     pods, pod_of_row = each.pods, each.rows.pod
     among_pods = Findings(market_of_row=pods.node, good=name, bidders="pods")
@@ -199,11 +146,10 @@ def _audit_good(each: _Round, good: GoodTargets, name: str) -> list[Finding]:
     return among_pods.found + containers.found
 
 
-def _check_credits(each: _Round, good: GoodTargets, findings: Findings) -> None:
+def _check_credits(each: Round, good: GoodTargets, findings: Findings) -> None:
     """What credits move to pods they move from pods, and nobody pays more than it has."""
     moved = good.pod_credit_millicores
-    total = np.zeros(each.nodes.allocatable_millicores.size, np.int64)
-    np.add.at(total, each.pods.node, moved)
+    total = _sum_pods_by_node(each, moved)
     findings.markets("credits-unbalanced", total != 0, moved=total)
     acceptance = each.pods.acceptance
     if acceptance is None or good is not each.targets.reservation:
@@ -214,7 +160,13 @@ def _check_credits(each: _Round, good: GoodTargets, findings: Findings) -> None:
     findings.rows("credits-overspent", spent, moved=moved, balance=balance, most=most)
 
 
-def _check_pod_bids(each: _Round, good: GoodTargets, findings: Findings) -> None:
+def _sum_pods_by_node(each: Round, of_pods: IntArray) -> IntArray:
+    total: IntArray = np.zeros(each.nodes.allocatable_millicores.size, np.int64)
+    np.add.at(total, each.pods.node, of_pods)
+    return total
+
+
+def _check_pod_bids(each: Round, good: GoodTargets, findings: Findings) -> None:
     """A pod bids what its containers do, up to its cap."""
     cap = good.pod_cap_millicores
     for bid, of_rows in (
@@ -227,107 +179,13 @@ def _check_pod_bids(each: _Round, good: GoodTargets, findings: Findings) -> None
     findings.rows("cap-exceeded", got > cap, got=got, cap=cap)
 
 
-def _check_reservation_bids(each: _Round, findings: Findings) -> None:
-    rows, good, bids = each.rows, each.targets.reservation, each.reserves
-    findings.rows("bid-wrong", good.takes_part != bids, takes_part=good.takes_part.astype(np.int64))
-    admitted = np.where(bids, rows.admitted_request_millicores, 0)
-    # A pod that declares a lower minimum has its floors scaled, and rounded down.
-    admitted_of_pod = each.sum_pods(admitted)
-    declared = np.minimum(admitted_of_pod, each.pods.declared_min_millicores)
-    floor_of_pod = each.sum_pods(good.floor_millicores)
-    containers = np.bincount(rows.pod, minlength=declared.size)
-    growth = _find_growth(each)
-    wrong = (floor_of_pod > declared + growth) | (floor_of_pod < declared - containers)
-    findings.rows("bid-wrong", wrong[rows.pod], floor=floor_of_pod[rows.pod])
-    beyond = (good.floor_millicores > admitted) & (growth == 0)[rows.pod]
-    findings.rows("bid-wrong", beyond, floor=good.floor_millicores, admitted=admitted)
-
-    wish = _find_wishes(each)
-    need = good.need_millicores
-    wrong = (need < wish) | (need > np.maximum(wish, good.floor_millicores))
-    findings.rows("bid-wrong", wrong, need=need, wish=wish, floor=good.floor_millicores)
-    _check_cap(each, np.where(bids, 0, rows.fixed_reservation_millicores), good, findings)
-
-
-def _find_growth(each: _Round) -> IntArray:
-    """Returns the most that refusals may have added to each pod's floor."""
-    acceptance = each.pods.acceptance
-    if acceptance is None:
-        return np.zeros(each.pods.node.size, np.int64)
-    return acceptance.floor_growth_millicores
-
-
-def _find_wishes(each: _Round) -> IntArray:
-    """Returns the need of each row that bids for a reservation, before the reclaim bound."""
-    rows = each.rows
-    wish = rows.reservation_need_millicores.copy()
-    hard = rows.policy == Policy.HARD_QUOTA
-    wish[hard] = rows.ceiling_need_millicores[hard]
-    only = (rows.policy == Policy.REQUESTS_ONLY) & rows.has_limit
-    wish[only] = np.minimum(wish, rows.fixed_ceiling_millicores)[only]
-    wish[~each.reserves] = 0
-    return wish
-
-
-def _check_headroom_bids(each: _Round, findings: Findings) -> None:
-    rows, good, bids = each.rows, each.targets.ceiling_headroom, each.heads
-    findings.rows("bid-wrong", good.takes_part != bids, takes_part=good.takes_part.astype(np.int64))
-    reservation = each.targets.reservation_millicores
-    above = np.maximum(rows.admitted_limit_millicores - reservation, 0)
-    floor = np.where(bids & ~rows.strict, above, 0)
-    wrong = good.floor_millicores != floor
-    findings.rows("bid-wrong", wrong, floor=good.floor_millicores, by_hand=floor)
-    wish = np.maximum(floor, rows.ceiling_need_millicores - reservation)
-    need = np.where(bids, np.maximum(wish, 0), 0)
-    wrong = good.need_millicores != need
-    findings.rows("bid-wrong", wrong, need=good.need_millicores, by_hand=need)
-    taken = reservation + each.fixed_headroom
-    _check_cap(each, taken, good, findings)
-
-
-def _check_cap(each: _Round, taken: IntArray, good: GoodTargets, findings: Findings) -> None:
-    """Checks the pods' caps in a good of which their rows hold this much already."""
-    rows, pods = each.rows, each.pods
-    admitted = each.sum_pods(
-        np.where(rows.has_limit, rows.admitted_limit_millicores, rows.admitted_request_millicores)
-    )
-    ratio = each.parameters.pod_cap_ratio
-    share = (each.nodes.allocatable_millicores * ratio).astype(np.int64)[pods.node]
-    cap = np.minimum(pods.declared_max_millicores, np.maximum(share, admitted))
-    left = np.maximum(cap - each.sum_pods(taken), 0)
-    if good is each.targets.ceiling_headroom:  # Admitted limits are never cut.
-        left = np.maximum(left, each.sum_pods(good.floor_millicores))
-    wrong = (good.pod_cap_millicores != left)[rows.pod]
-    said = good.pod_cap_millicores[rows.pod]
-    findings.rows("cap-wrong", wrong, cap=said, by_hand=left[rows.pod])
-
-
-def _check_reclaim(each: _Round, findings: Findings) -> None:
-    """Sum max(0, b - r) is within its bound, and needs rise only to keep it there."""
-    good = each.targets.reservation
-    given_up: IntArray = np.maximum(good.floor_millicores - good.need_millicores, 0)
-    freed = each.sum_nodes(given_up)
-    allocatable = each.nodes.allocatable_millicores.astype(np.float64)
-    most: FloatArray = allocatable * each.parameters.reclaim_max_fraction
-    findings.markets("reclaim-exceeded", freed > most, freed=freed, most=most)
-    raised = good.need_millicores > _find_wishes(each)
-    on_node = each.sum_nodes(raised.astype(np.int64))
-    giving = each.sum_nodes((good.floor_millicores > _find_wishes(each)).astype(np.int64))
-    # Each row that gives up less is rounded by less than a millicore, and the bound as well.
-    needless = (on_node > 0) & (freed < most - giving - 1)
-    findings.markets("reclaim-needless", needless, freed=freed, most=most)
-    unsaid = each.targets.reclaim_bound != raised
-    findings.rows("reclaim-needless", unsaid, need=good.need_millicores)
-
-
-def _check_reservation_supply(each: _Round, findings: Findings) -> None:
+def _check_reservation_supply(each: Round, findings: Findings) -> None:
     targets, nodes, good = each.targets, each.nodes, each.targets.reservation
     fixed = each.sum_nodes(np.where(each.reserves, 0, each.rows.fixed_reservation_millicores))
     available = nodes.allocatable_millicores - nodes.unmanaged_millicores - fixed
     said = targets.available_millicores
     findings.markets("supply-wrong", said != available, available=said, by_hand=available)
-    share = nodes.allocatable_millicores.astype(np.float64) * each.parameters.reserve_ratio
-    least: FloatArray = np.maximum(share, each.parameters.reserve_millicores)
+    least = _find_least_reserve(each)
     reserve = targets.reserve_millicores
     wrong = (reserve < least - 1e-6) | (reserve >= least + 1)
     findings.markets("supply-wrong", wrong, reserve=reserve, least=least)
@@ -348,7 +206,13 @@ def _check_reservation_supply(each: _Round, findings: Findings) -> None:
     findings.markets("limit-wrong", wrong, limit=limit, supply=supply, fixed=fixed)
 
 
-def _check_ceiling_supply(each: _Round, findings: Findings) -> None:
+def _find_least_reserve(each: Round) -> FloatArray:
+    share = each.nodes.allocatable_millicores.astype(np.float64) * each.parameters.reserve_ratio
+    least: FloatArray = np.maximum(share, each.parameters.reserve_millicores)
+    return least
+
+
+def _check_ceiling_supply(each: Round, findings: Findings) -> None:
     targets, good = each.targets, each.targets.ceiling_headroom
     strict = each.sum_nodes((each.heads & each.rows.strict).astype(np.int64)) > 0
     overcommit = np.where(strict, 1.0, each.parameters.ceiling_overcommit)
@@ -372,7 +236,7 @@ def _check_ceiling_supply(each: _Round, findings: Findings) -> None:
     findings.markets("exhausted-wrong", wrong, floors=floors, left=left)
 
 
-def _check_numbers(each: _Round, findings: Findings) -> None:
+def _check_numbers(each: Round, findings: Findings) -> None:
     """What each row ends up with, by policy."""
     rows, targets = each.rows, each.targets
     reservation, ceiling = targets.reservation_millicores, targets.ceiling_millicores

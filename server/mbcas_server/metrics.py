@@ -32,11 +32,11 @@ class Metrics:
         """What came of decisions."""
         self.invariant_violations = self._counter(
             "mbcas_invariant_violations",
-            "Times a rule that must always hold did not, by its number",
+            "Times what must always hold did not: 1 to 6, or audit- and a property of the market",
             "rule",
         )
         for rule in range(1, 7):
-            self.invariant_violations.labels(rule=rule)
+            self.invariant_violations.labels(rule=str(rule))
         self.resizes = self._counter(
             "mbcas_resizes",
             "Orders that ended, by how and by why they were given",

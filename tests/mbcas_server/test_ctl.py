@@ -1,6 +1,7 @@
 """`mbcasctl` against a running server."""
 
 import asyncio
+import io
 import json
 import os
 import subprocess
@@ -8,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from mbcas.v1 import market_pb2 as pb
-from mbcas_server.ctl_show import TIMES, percent, to_plain, word
+from mbcas_server.ctl_show import TIMES, markets_view, percent, to_plain, word
 from tests.mbcas_server.fakes import (
     FakeCore,
     Given,
@@ -144,3 +146,16 @@ def test_enums_are_written_as_words(enum: Given, number: int, expected: str) -> 
 )
 def test_small_shares_keep_a_digit(ratio: float, expected: str) -> None:
     assert percent(ratio) == expected
+
+
+def test_ceilings_that_admitted_limits_use_up_are_said_in_words() -> None:
+    market = pb.NodeMarket(node="node-a", live=True)
+    market.ceiling.exhausted_by_admitted_limits = True
+    console = Console(width=200, file=io.StringIO())
+
+    with console.capture() as capture:
+        console.print(markets_view([market]))
+
+    reservation, ceiling = capture.get().splitlines()[1:3]
+    assert "ceilings exhausted by admitted limits" in ceiling
+    assert "exhausted" not in reservation

@@ -16,7 +16,6 @@ from mbcas_core.market.price import (
 from mbcas_core.views import PriceView
 from tests.mbcas_core.market.plain import PlainMarket, clear_plainly
 from tests.mbcas_core.market.strategies import Fit, bids_of, markets
-from tests.mbcas_core.market.test_clearing import counted_floors, put
 
 
 def price_of(market: PlainMarket) -> PriceView:
@@ -89,6 +88,11 @@ def enlarge(market: PlainMarket, factor: int = 1000) -> PlainMarket:
     )
 
 
+def with_need(market: PlainMarket, row: int, need: int) -> PlainMarket:
+    needs = [need if index == row else old for index, old in enumerate(market.needs)]
+    return replace(market, needs=needs)
+
+
 @given(markets(fit=Fit.FLOORS_NOT_NEEDS))
 def test_welfare_is_that_of_the_exact_shares(market: PlainMarket) -> None:
     shares = clear_plainly(market).shares
@@ -144,10 +148,10 @@ def test_the_shadow_price_has_no_jump_between_no_surplus_and_enough(
     fine = enlarge(market)
     row = data.draw(st.integers(0, len(fine.needs) - 1))
     if data.draw(st.booleans()) and row > 0:  # A need that passes its floor is no exception.
-        fine = replace(fine, needs=put(fine.needs, row, min(fine.floors[row], fine.needs[row])))
+        fine = with_need(fine, row, min(fine.floors[row], fine.needs[row]))
     more = replace(fine, capacity=fine.capacity + 1)
-    hungrier = replace(fine, needs=put(fine.needs, row, fine.needs[row] + 1))
-    assume(sum(counted_floors(hungrier)) < fine.capacity < sum(fine.needs) - 1)
+    hungrier = with_need(fine, row, fine.needs[row] + 1)
+    assume(sum(map(min, hungrier.floors, hungrier.needs)) < fine.capacity < sum(fine.needs) - 1)
 
     here = price_of(fine)
 
