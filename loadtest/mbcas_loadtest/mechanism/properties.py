@@ -9,6 +9,7 @@ from mbcas_loadtest.mechanism import properties_audits as audits
 from mbcas_loadtest.mechanism import properties_changes as changes
 from mbcas_loadtest.mechanism import properties_reports as reports
 from mbcas_loadtest.mechanism import properties_shares as shares
+from mbcas_loadtest.mechanism import properties_splitting as splitting
 from mbcas_loadtest.mechanism.verdicts import Property
 
 PROPERTIES: dict[str, Property] = {
@@ -23,8 +24,8 @@ PROPERTIES: dict[str, Property] = {
     "monotone": changes.monotone,
     "consistent": changes.consistent,
     "non-bossy": changes.non_bossy,
-    "splitting-into-pods": changes.splitting_into_pods,
-    "splitting-into-containers": changes.splitting_into_containers,
+    "splitting-into-pods": splitting.splitting_into_pods,
+    "splitting-into-containers": splitting.splitting_into_containers,
     "scale-free": changes.scale_free,
     "audited": audits.audited,
     "orders": audits.orders,
