@@ -4,8 +4,9 @@ Both are given the same markets of 100 bidders with floors that fit and needs th
 clearing is timed alone, the rounding to quanta included, on a batch and on one market by itself.
 The solver is timed in three ways: cvxpy as one usually writes it, the programme built for each
 market; the programme built and compiled once, its parameters set for each market; and, within
-that, the time the solver itself reports. All run on one core and are timed by the CPU they use, so
-that other load counts for neither.
+that, the time the solver itself reports. All run on one core. The first two and the clearing are
+timed by the CPU they use, so that other load counts for neither; the solver reports wall time,
+which on a busy machine is longer than that.
 """
 
 import statistics
