@@ -27,7 +27,7 @@ demo:  ## Run server, shim and real workloads on this machine; report at the end
 test:  ## Run the tests (ARGS=... goes to pytest)
 	@$(call with,dev) && exec .venv/bin/poe -q test $(ARGS)
 
-e2e:  ## Run the tests that need a real Kubernetes, which it builds and starts here, as root (ARGS=... as for test, or --keep)
+e2e:  ## Run the tests on a real Kubernetes that it builds and starts here, as root (ARGS="--keep" leaves it up)
 	@$(call with,dev) && exec .venv/bin/python -m tests.e2e $(ARGS)
 
 check:  ## Lint, types, imports, protos, generated code, docs
