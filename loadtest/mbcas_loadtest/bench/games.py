@@ -219,6 +219,7 @@ def _tabulate(play: Play, attackers: list[Attacker], *, tell: Tell) -> dict[str,
         (name for name, row in rows.items() if row["kind"] == "lie"),
         key=lambda name: float(rows[name]["gain_mean"]),
     )
+    tell(f"the best lie, {best}, gains {100 * rows[best]['gain_mean']:.2f} %")
     return {
         "truthful": {
             "served_ratio": float(truthful.useful.sum() / truthful.demand.sum()),
