@@ -113,13 +113,15 @@ def live_markets(rounds: Rounds) -> dict[str, LiveMarket]:
 def _live_markets(state: State, nodes: IntArray) -> dict[str, LiveMarket]:
     selection = state.fleet.select(nodes)
     table, parameters = state.decisions, state.parameters
-    part = table.takes_part[selection.rows, RESERVATION]
-    first = np.searchsorted(selection.pod_of_row, np.arange(selection.pods.size))
-    bidding = np.bincount(selection.pod_of_row, part, selection.pods.size) > 0
-    rows = selection.rows[first[bidding]]
+    # What a row in mode recommend bid was in the shadow clearing; in this market it is fixed.
+    bids = table.takes_part[selection.rows, RESERVATION]
+    bids &= state.fleet.rows.mode[selection.rows] != Mode.RECOMMEND
+    own = np.flatnonzero(bids)
+    pods, first = np.unique(selection.pod_of_row[own], return_index=True)
+    rows = selection.rows[own[first]]
     need, floor = table.pod_need[rows, RESERVATION], table.pod_floor[rows, RESERVATION]
     weight = table.pod_weight[rows, RESERVATION]
-    ends = np.searchsorted(selection.node_of_pod[bidding], np.arange(nodes.size), side="right")
+    ends = np.searchsorted(selection.node_of_pod[pods], np.arange(nodes.size), side="right")
     starts = np.append(0, ends)[:-1]
     return {
         state.fleet.node_names[node]: LiveMarket(
@@ -129,8 +131,8 @@ def _live_markets(state: State, nodes: IntArray) -> dict[str, LiveMarket]:
             available_millicores=int(state.market.available[node]),
             reserve_millicores=int(state.market.reserve[node]),
             quantum_millicores=parameters.quantum_millicores,
-            default_cap_millicores=round(
-                parameters.pod_cap_ratio * int(state.fleet.nodes.allocatable[node])
+            default_cap_millicores=int(
+                state.fleet.nodes.allocatable[node] * parameters.pod_cap_ratio
             ),
         )
         for node, start, end in zip(nodes.tolist(), starts.tolist(), ends.tolist(), strict=True)

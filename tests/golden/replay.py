@@ -6,7 +6,7 @@ A command a line; answers are indented by two spaces below the command that led 
     parameters round_period_seconds=5
     attach NODE allocatable=2000 [unmanaged=0] [enforcement=cgroup|resize]
     container NAME request=400 limit=800 [pod=NAME] [policy=hard-quota] [priority=low] [strict=yes]
-              [acceptable=500]
+              [acceptable=500] [mode=recommend]
     use NAME usage=300 [throttled=0.4] [variation=0.3]    from now on, each second
     orders carried-out|refused|lost                       what becomes of orders from now on
     node allocatable=1500 [unmanaged=300]                 facts that changed
@@ -164,6 +164,7 @@ class Replay:
                 container_id=f"run-{self.handles}",
                 spec=spec,
                 admitted=spec,
+                mode=Mode[options["mode"].upper()] if "mode" in options else None,
                 policy=Policy[policy],
                 priority_class=PriorityClass[options.get("priority", "normal").upper()],
                 strict=options.get("strict") == "yes",

@@ -11,6 +11,7 @@ from mbcas_core.errors import FloorsExceedCapacityError, UnknownNodeError, Unkno
 from mbcas_core.events import Mode, NodeDetached, Policy
 from mbcas_core.market.allocate import Bid
 from mbcas_core.sentences import SENTENCES
+from tests.golden.replay import Replay
 from tests.mbcas_core.cluster import Mishap
 from tests.mbcas_core.world import World
 
@@ -160,3 +161,30 @@ def test_looking_changes_nothing() -> None:
 
 def test_every_reason_has_a_sentence() -> None:
     assert set(SENTENCES) == set(Reason)
+
+
+RECOMMENDED = """
+parameters round_period_seconds=1
+attach n allocatable=2000
+container shown request=500 limit=500 policy=hard-quota mode=recommend
+container bound request=300 limit=300 policy=hard-quota
+use shown usage=480
+use bound usage=280
+tick 40
+"""
+
+
+def test_a_pod_in_mode_recommend_holds_what_it_has_in_a_live_market_and_bids_nothing() -> None:
+    replay = Replay()
+    replay.run(RECOMMENDED)
+    (live,) = explain.live_markets(replay.rounds).values()
+    bid = Bid(id="new", need_millicores=400, floor_millicores=400, cap_millicores=0, weight=1.0)
+
+    answer = explain.allocate(replay.rounds, "n", [bid])
+
+    view = explain.market_view(replay.rounds, "n", include_containers=False)
+    assert live.available_millicores == 2000 - 500
+    assert live.need_millicores.tolist() == [view.reservation.demand_millicores]
+    assert live.price == view.reservation.price
+    assert answer.price_before == view.reservation.price
+    assert answer.allocations[0].allocation_millicores == 400
