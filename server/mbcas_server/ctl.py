@@ -15,7 +15,7 @@ from mbcas.v1 import market_pb2 as pb
 from mbcas_server.ctl_bids import EXAMPLE, millicores, read_bids
 from mbcas_server.ctl_client import Client, Connection, CtlError, UsageError, connected
 from mbcas_server.ctl_explain import explain_view
-from mbcas_server.ctl_picture import picture_of
+from mbcas_server.ctl_picture import check_can_be_drawn, picture_of
 from mbcas_server.ctl_plot import check_plot_path, write_picture
 from mbcas_server.ctl_show import allocation_view, markets_view, to_plain, top_view
 
@@ -157,6 +157,7 @@ def allocate(  # noqa: PLR0913 - the parameters are the command's options.
     request = _allocate_request(file, node=node, capacity=capacity)
     if plot is not None:
         check_plot_path(plot)
+        check_can_be_drawn(request)
     with connected(connection) as client:
         answer = client.allocate(request)
     if output is Output.JSON:

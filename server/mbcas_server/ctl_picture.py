@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from mbcas.v1 import market_pb2 as pb
 from mbcas_server.ctl_client import UsageError
-from mbcas_server.ctl_show import percent
+from mbcas_server.ctl_show import percent, printable
 
 VESSELS_MAX = 200
 NAME_MAX = 26
@@ -39,14 +39,18 @@ class Picture:
     footer: str
 
 
-def picture_of(request: pb.AllocateRequest, answer: pb.AllocateResponse) -> Picture:
-    """Reads off an answer what there is to draw.
+def check_can_be_drawn(request: pb.AllocateRequest) -> None:
+    """Says so before the server is asked.
 
     Raises:
-        UsageError: There is nothing, or more than anybody could see.
+        UsageError: There is nothing to draw, or more than anybody could see.
     """
     if not 0 < len(request.bids) <= VESSELS_MAX:
         raise UsageError(f"--plot: draws 1 to {VESSELS_MAX} bids, there are {len(request.bids)}")
+
+
+def picture_of(request: pb.AllocateRequest, answer: pb.AllocateResponse) -> Picture:
+    """Reads off an answer what there is to draw, for a request that can be drawn."""
     vessels = tuple(
         _vessel(bid, got, request.capacity_millicores)
         for bid, got in zip(request.bids, answer.allocations, strict=True)
@@ -69,19 +73,13 @@ def _vessel(bid: pb.Bid, got: pb.Allocation, capacity_millicores: int) -> Vessel
     elif not capacity_millicores and not bid.cap_millicores:
         need = bid.need_millicores
     return Vessel(
-        name=_short(bid.id),
+        name=printable(bid.id, NAME_MAX),
         weight=bid.weight,
         floor=min(bid.floor_millicores, need),
         need=need,
         got=got.allocation_millicores,
         unused=max(bid.floor_millicores - need, 0),
     )
-
-
-def _short(name: str) -> str:
-    """Returns a name that can be drawn: SVG knows no control characters."""
-    shown = "".join(letter if letter.isprintable() else "?" for letter in name)
-    return shown if len(shown) <= NAME_MAX else shown[: NAME_MAX - 1] + "…"
 
 
 def _level(price: pb.Price) -> float | None:
@@ -92,7 +90,7 @@ def _title(request: pb.AllocateRequest, answer: pb.AllocateResponse) -> str:
     count = len(request.bids)
     bids = f"{count} bid{'s' if count > 1 else ''}"
     if request.node:
-        where = f"{bids} beside the pods of {_short(request.node)}"
+        where = f"{bids} beside the pods of {printable(request.node, NAME_MAX)}"
     else:
         where = f"{request.capacity_millicores}m for {bids}"
     if not answer.price.shadow_price:

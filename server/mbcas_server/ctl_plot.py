@@ -14,6 +14,7 @@ only these are drawn, and the level that there was without them.
 import html
 import io
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,7 +118,9 @@ def write_picture(picture: Picture, path: Path) -> None:
     import matplotlib as mpl  # noqa: PLC0415 - an extra: see `check_plot_path`.
 
     try:
-        with mpl.rc_context(STYLE):
+        with mpl.rc_context(STYLE), warnings.catch_warnings():
+            # Its own font lacks many scripts. An SVG's reader brings others; elsewhere, boxes.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
             if path.suffix == ".svg":
                 path.write_text(_themed(draw(picture), picture.title), encoding="utf-8")
             else:

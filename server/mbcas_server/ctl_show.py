@@ -15,6 +15,7 @@ NOTHING = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 HOT_RATIO = 0.05
 SMALL_RATIO = 0.01
+ID_MAX = 48
 ABUNDANT = "plenty"
 GOOD_REASONS = {"on target", "within band", "raised", "observing"}
 BUSY_REASONS = {"emergency", "emergency held", "rationed", "waiting supply", "floors reduced"}
@@ -53,6 +54,12 @@ def word(enum: Any, number: int) -> str:  # noqa: ANN401 - generated enums share
     prefix = enum.DESCRIPTOR.values_by_number[0].name.removesuffix("UNSPECIFIED")
     known = enum.DESCRIPTOR.values_by_number.get(number)
     return str(number) if known is None else _lower(known.name.removeprefix(prefix))
+
+
+def printable(text: str, most: int) -> str:
+    """Returns what a caller named, fit for a terminal or a picture, of so many letters at most."""
+    shown = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return shown if len(shown) <= most else shown[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _lower(name: str) -> str:
@@ -214,16 +221,24 @@ def allocation_view(request: pb.AllocateRequest, answer: pb.AllocateResponse) ->
     table.add_column("")
     for bid, got in zip(request.bids, answer.allocations, strict=True):
         table.add_row(
-            bid.id,
+            Text(printable(bid.id, ID_MAX)),
             cpu(bid.need_millicores),
             cpu(bid.floor_millicores),
             f"{bid.weight:g}",
             Text(cpu(got.allocation_millicores), style="bold"),
-            Text("rationed", style="yellow") if got.rationed else Text("all it needs", "green"),
+            _outcome(bid, got),
         )
     where = f"on {request.node}" if request.node else f"of {cpu(request.capacity_millicores)}"
     lines = [f"{cpu(answer.unallocated_millicores)} {where} left over.", _price_line(answer)]
     return Group(table, Text(), *(Text(line) for line in lines))
+
+
+def _outcome(bid: pb.Bid, got: pb.Allocation) -> Text:
+    if got.rationed:
+        return Text("rationed", style="yellow")
+    # Without scarcity, only its cap gives a bid less than it needs.
+    met = got.allocation_millicores >= bid.need_millicores
+    return Text("all it needs" if met else "all its cap allows", style="green")
 
 
 def _price_line(answer: pb.AllocateResponse) -> str:

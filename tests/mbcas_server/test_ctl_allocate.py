@@ -1,6 +1,7 @@
 """`mbcasctl allocate`: the file of bids, and the picture of the answer."""
 
 import asyncio
+import io
 import re
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from rich.console import Console
 
 from mbcas.v1 import market_pb2 as pb
 from mbcas_core.market.allocate import Bid, LiveMarket, allocate, allocate_on_node
@@ -17,6 +19,7 @@ from mbcas_server.ctl_bids import read_bids
 from mbcas_server.ctl_client import UsageError
 from mbcas_server.ctl_picture import Picture, picture_of
 from mbcas_server.ctl_plot import INSTALL, check_plot_path, draw, write_picture
+from mbcas_server.ctl_show import allocation_view, printable
 from tests.deploy.markets import live
 from tests.mbcas_server.fakes import server
 from tests.mbcas_server.test_ctl import core
@@ -33,7 +36,7 @@ def file_of(tmp_path: Path, content: str) -> Path:
     return path
 
 
-def answered(request: pb.AllocateRequest, node: LiveMarket | None = None) -> Picture:
+def respond(request: pb.AllocateRequest, node: LiveMarket | None = None) -> pb.AllocateResponse:
     bids = [
         Bid(
             id=bid.id,
@@ -49,7 +52,18 @@ def answered(request: pb.AllocateRequest, node: LiveMarket | None = None) -> Pic
         if node is None
         else allocate_on_node(bids, node)
     )
-    return picture_of(request, allocate_response(answer))
+    return allocate_response(answer)
+
+
+def answered(request: pb.AllocateRequest, node: LiveMarket | None = None) -> Picture:
+    return picture_of(request, respond(request, node))
+
+
+def table_of(request: pb.AllocateRequest) -> str:
+    console = Console(width=160, file=io.StringIO())
+    console.print(allocation_view(request, respond(request)))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
 
 
 def bid(name: str, need: int, *, floor: int = 0, weight: float = 100.0) -> pb.Bid:
@@ -202,7 +216,7 @@ def test_beside_a_node_the_level_before_is_drawn_and_the_node_s_pods_are_not() -
 
 
 def test_names_from_outside_cannot_break_the_picture(tmp_path: Path) -> None:
-    odd = ["<script>", "$x^{2$", "a\x00b\x1b[31m", "&amp;", "n" * 256, "\u202eabc"]
+    odd = ["<script>", "$x^{2$", "a\x00b\x1b[31m", "&amp;", "n" * 256, "\u202eabc", "アプリ"]
     bids = [bid(name, 900) for name in odd]
     path = tmp_path / "odd.svg"
 
@@ -211,6 +225,27 @@ def test_names_from_outside_cannot_break_the_picture(tmp_path: Path) -> None:
     root = ET.parse(path).getroot()  # noqa: S314 - we wrote it; it must be well-formed.
     assert root.tag.endswith("svg")
     assert "<script" not in path.read_text()
+
+
+@pytest.mark.parametrize("name", ["[/x]", "[red]x", "a\x1b[31mb", "n" * 256])
+def test_names_from_outside_cannot_break_the_table(name: str) -> None:
+    request = pb.AllocateRequest(capacity_millicores=1000, bids=[bid(name, 400)])
+
+    shown = table_of(request)
+
+    assert "400m" in shown
+    assert "\x1b" not in shown
+    assert printable(name, 48) in shown
+
+
+def test_the_table_tells_a_need_that_is_met_from_a_cap_that_is_reached() -> None:
+    request = pb.AllocateRequest(capacity_millicores=1000, bids=[bid("met", 100)])
+    capped = pb.AllocateRequest(capacity_millicores=1000, bids=[bid("capped", 900)])
+    scarce = pb.AllocateRequest(capacity_millicores=1000, bids=[bid("a", 700), bid("b", 700)])
+
+    assert "all it needs" in table_of(request)
+    assert "all its cap allows" in table_of(capped)
+    assert "rationed" in table_of(scarce)
 
 
 def test_a_picture_has_no_colour_without_a_variable_for_dark_pages() -> None:
@@ -222,9 +257,10 @@ def test_a_picture_has_no_colour_without_a_variable_for_dark_pages() -> None:
 def test_what_cannot_be_drawn_is_refused_before_the_server_is_asked(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="must end in"):
         check_plot_path(tmp_path / "water.docx")
-    many = [bid(str(number), 1) for number in range(201)]
+    many = ", ".join(f"{{id: {number}, need: 1, weight: 1}}" for number in range(201))
+    path = file_of(tmp_path, f"capacity: 1\nbids: [{many}]")
     with pytest.raises(UsageError, match="there are 201"):
-        answered(pb.AllocateRequest(capacity_millicores=1000, bids=many))
+        ctl.allocate(file=path, server="127.0.0.1:1", plot=tmp_path / "water.svg")
     with pytest.raises(UsageError, match="cannot write"):
         write_picture(
             answered(pb.AllocateRequest(capacity_millicores=9, bids=[bid("a", 5)])),
