@@ -158,7 +158,8 @@ def _connection(options: argparse.Namespace) -> Connection:
         )
     for name in ("calls_max", "body_max_mib"):
         if getattr(options, name) < 1:
-            raise OptionError(f"--{name.replace('_', '-')} is {getattr(options, name)}, must be 1")
+            option, given = name.replace("_", "-"), getattr(options, name)
+            raise OptionError(f"--{option} is {given}, must be at least 1")
     if not (options.tls_ca or options.insecure or _is_loopback(options.server)):
         raise OptionError(
             f"--server {options.server} is another machine: give --tls-ca FILE, or --insecure to "

@@ -28,6 +28,7 @@ CONNECTIONS_MAX = 16  # kube-scheduler asks about one pod at a time.
 QUESTIONS_MAX = 2  # Read by so many at a time: a parsed question takes several times its bytes.
 CONNECTION_SECONDS = 20.0  # One that takes longer than this for everything is closed.
 IDLE_SECONDS = 5.0  # So is one that sends or takes nothing.
+LENGTH_DIGITS_MAX = 20  # Of a Content-Length.
 GRACE_SECONDS = 1.0  # On top of the deadline for MBCAS, for an event loop that is busy.
 TEXT, JSON = "text/plain; charset=utf-8", "application/json"
 HERE = b"here are POST /prioritize and /filter, GET /metrics and /healthz\n"
@@ -99,16 +100,17 @@ class Extender:
         return reply
 
     def _read_body(self, environ: WSGIEnvironment) -> bytes:
-        length = environ.get("CONTENT_LENGTH") or ""
-        if not (length.isascii() and length.isdigit()):
-            raise MalformedError("the request must say its Content-Length")
-        if int(length[:20]) > self._body_max_bytes:
+        given = environ.get("CONTENT_LENGTH") or ""
+        if not (given.isascii() and given.isdigit() and len(given) <= LENGTH_DIGITS_MAX):
+            raise MalformedError("the request must say its Content-Length, in bytes")
+        length = int(given)
+        if length > self._body_max_bytes:
             raise _TooLargeError(
-                f"the body has {length[:20]} bytes, at most {self._body_max_bytes} are taken: set "
+                f"the body has {length} bytes, at most {self._body_max_bytes} are taken: set "
                 "nodeCacheCapable, so that kube-scheduler sends names of nodes only"
             )
-        body: bytes = environ["wsgi.input"].read(int(length))
-        if len(body) < int(length):
+        body: bytes = environ["wsgi.input"].read(length)
+        if len(body) < length:
             raise MalformedError(f"the body ended after {len(body)} of {length} bytes")
         return body
 

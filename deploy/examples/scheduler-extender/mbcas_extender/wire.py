@@ -97,9 +97,9 @@ def _name_of(node: object, where: str) -> str:
 
 
 def _name(given: object, where: str) -> str:
-    if not isinstance(given, str) or not 0 < len(given) <= NODE_NAME_MAX:
-        raise MalformedError(f"{where}: must be a name of 1 to {NODE_NAME_MAX} characters")
-    return given
+    if isinstance(given, str) and given.isascii() and 0 < len(given) <= NODE_NAME_MAX:
+        return given
+    raise MalformedError(f"{where}: must be a name of 1 to {NODE_NAME_MAX} ASCII characters")
 
 
 def _refuse_constant(name: str) -> object:
