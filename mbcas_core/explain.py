@@ -10,6 +10,7 @@ from mbcas_core.errors import UnknownNodeError, UnknownPodError
 from mbcas_core.events import Mode, Outcome, Policy, PriorityClass
 from mbcas_core.forecast import recent
 from mbcas_core.market.allocate import AllocateAnswer, Bid, LiveMarket, allocate_on_node
+from mbcas_core.parameters import WORKLOAD_CLASSES
 from mbcas_core.rounds import Rounds
 from mbcas_core.signals.windows import throttled_ratio
 from mbcas_core.state import CEILING, RESERVATION, State
@@ -26,7 +27,6 @@ from mbcas_core.views import (
     PriceView,
     SignalsView,
 )
-from mbcas_core.workload import classes
 
 
 def node_names(rounds: Rounds) -> list[str]:
@@ -292,7 +292,7 @@ def _signals(state: State, row: int) -> SignalsView:
 def _headroom(state: State, row: int) -> HeadroomView:
     agent = state.agent
     return HeadroomView(
-        workload_class=classes.NAMES[int(agent.workload_class[row])],
+        workload_class=WORKLOAD_CLASSES[int(agent.workload_class[row])],
         forecast=recent.NAME,
         base_millicores=float(agent.base[row]),
         tau=float(state.fleet.rows.tau[row]),

@@ -12,6 +12,8 @@ from mbcas_core.errors import FieldError, InvalidInputError
 from mbcas_core.events import Mode, Policy, PriorityClass
 
 PriorityTable = dict[PriorityClass, float]
+WORKLOAD_CLASSES = ("unknown", "idle", "bursty", "steady")
+"""Kinds of load that containers are found to have (`workload.classes`)."""
 
 
 def _tau_default() -> PriorityTable:
@@ -150,7 +152,10 @@ class Parameters:
         for name, (low, high) in _TABLE_RANGES.items():
             table = getattr(self, name)
             errors += [
-                FieldError(f"{name}.{key.name.lower()}", f"must be from {low} to {high}")
+                FieldError(
+                    f"{name}.{key.name.lower()}",
+                    f"is {table.get(key, 'missing')}, must be from {low} to {high}",
+                )
                 for key in PriorityClass
                 if not _within(table.get(key, math.nan), low, high)
             ]
@@ -159,6 +164,14 @@ class Parameters:
             FieldError(f"class_weight.{name}", f"is {weight}, must be from {low} to {high}")
             for name, weight in self.class_weight.items()
             if not _within(weight, low, high)
+        ]
+        errors += [
+            FieldError(
+                f"class_weight.{name}",
+                f"is no class of loads, must be one of {', '.join(WORKLOAD_CLASSES)}",
+            )
+            for name in self.class_weight
+            if name not in WORKLOAD_CLASSES
         ]
         if errors:
             raise InvalidInputError(errors)

@@ -30,10 +30,9 @@ from mbcas_core.market.response import (
     scale_needs,
 )
 from mbcas_core.market.targets import MarketNodes, MarketPods, MarketRows, Targets
-from mbcas_core.parameters import PriceResponse
+from mbcas_core.parameters import WORKLOAD_CLASSES, PriceResponse
 from mbcas_core.state import CEILING, RESERVATION, State
 from mbcas_core.units import MIN_CEILING_MILLICORES, BoolArray, FloatArray, IntArray
-from mbcas_core.workload import classes
 
 
 def choose_tau(state: State, rows: IntArray) -> FloatArray:
@@ -62,7 +61,7 @@ def weigh_classes(state: State, selection: Selection) -> None:
     weights = state.parameters.class_weight
     if not weights:
         return
-    by_class = np.array([weights.get(name, 1.0) for name in classes.NAMES])
+    by_class = np.array([weights.get(name, 1.0) for name in WORKLOAD_CLASSES])
     admitted = container_weights(state.fleet.rows.admitted_request[selection.rows])
     own = admitted * by_class[state.agent.workload_class[selection.rows]]
     pod, count = selection.pod_of_row, selection.pods.size

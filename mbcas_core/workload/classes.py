@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from mbcas_core.parameters import WORKLOAD_CLASSES
 from mbcas_core.units import BoolArray, FloatArray, IntArray
 
-UNKNOWN, IDLE, BURSTY, STEADY = range(4)
-NAMES = ("unknown", "idle", "bursty", "steady")
+UNKNOWN, IDLE, BURSTY, STEADY = range(len(WORKLOAD_CLASSES))
 IDLE_RATIO = 0.1
 IDLE_MILLICORES = 20.0
 STEADY_VARIATION = 0.2
@@ -15,7 +15,7 @@ STEADY_VARIATION = 0.2
 def classify(
     *, base: FloatArray, variation: FloatArray, bursty: BoolArray, admitted_request: IntArray
 ) -> NDArray[np.int8]:
-    """Index into NAMES for each row: idle before bursty before steady, else unknown.
+    """Index into WORKLOAD_CLASSES for each row: idle before bursty before steady, else unknown.
 
     Args:
         base: Forecast demand in millicores.

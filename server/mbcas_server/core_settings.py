@@ -10,9 +10,8 @@ from pydantic import model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mbcas_core.events import Mode, Policy, PriorityClass
-from mbcas_core.parameters import Parameters, PriceResponse
+from mbcas_core.parameters import WORKLOAD_CLASSES, Parameters, PriceResponse
 from mbcas_core.presets import PRESETS, Preset
-from mbcas_core.workload.classes import NAMES as WORKLOAD_CLASSES
 
 ModeName = Literal["off", "recommend", "auto"]
 PolicyName = Literal["limits-only", "requests-and-limits", "requests-only", "hard-quota"]

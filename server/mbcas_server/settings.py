@@ -212,7 +212,9 @@ class Settings(CoreSettings):
         try:
             self.parameters()
         except InvalidInputError as error:
-            raise ValueError(str(error)) from error
+            # An entry of a table is a setting of its own: tau.low of the core is tau_low here.
+            lines = [f"{each.field.replace('.', '_')}: {each.reason}" for each in error.errors]
+            raise ValueError("\n".join(lines)) from error
         return self
 
     def describe(self) -> str:

@@ -44,6 +44,15 @@ def test_a_class_s_weight_out_of_range_is_refused_with_its_name(weight: float) -
     assert [error.field for error in refusal.value.errors] == ["class_weight.idle"]
 
 
+def test_a_weight_of_a_class_that_there_is_not_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(InvalidInputError) as refusal:
+        Parameters(class_weight={"Idle": 0.3})
+
+    (error,) = refusal.value.errors
+    assert error.field == "class_weight.Idle"
+    assert "unknown, idle, bursty, steady" in error.reason
+
+
 def test_every_wrong_field_is_named_at_once() -> None:
     with pytest.raises(InvalidInputError) as refusal:
         Parameters(
@@ -56,3 +65,5 @@ def test_every_wrong_field_is_named_at_once() -> None:
         "tau.normal",
         "tau.low",
     ]
+    assert "tau.normal: is 0.9" in str(refusal.value)
+    assert "tau.low: is missing" in str(refusal.value)

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from mbcas_core.events import Mode, Policy, PriorityClass
-from mbcas_core.parameters import Parameters, PriceResponse
+from mbcas_core.parameters import WORKLOAD_CLASSES, Parameters, PriceResponse
 from mbcas_core.presets import PRESETS, Preset
-from mbcas_core.workload.classes import NAMES as WORKLOAD_CLASSES
 from mbcas_server.annotations import PriorityBounds
 from mbcas_server.settings import Settings, SettingsInvalidError, is_local, load_settings
 
@@ -93,9 +92,9 @@ def test_what_a_preset_sets_is_said_where_it_is_described() -> None:
     [
         (["--round-period-seconds", "9999"], ["round_period_seconds", "1 to 600"]),
         (["--round-period-seconds", "nan"], ["round_period_seconds", "finite"]),
-        (["--tau-low", "0.9"], ["tau.low", "0.5"]),
-        (["--elasticity-low", "2"], ["elasticity.low", "0 to 1"]),
-        (["--class-weight-idle", "0"], ["class_weight.idle", "0.01 to 100"]),
+        (["--tau-low", "0.9"], ["tau_low: is 0.9", "0.5"]),
+        (["--elasticity-low", "2"], ["elasticity_low: is 2", "0 to 1"]),
+        (["--class-weight-idle", "0"], ["class_weight_idle: is 0", "0.01 to 100"]),
         (["--price-response", "on"], ["price_response", "two-pass"]),
         (["--preset", "best"], ["preset", "plan"]),
         (["--listen-address", "0.0.0.0:7443"], ["listen_address", "insecure", "tls_cert"]),

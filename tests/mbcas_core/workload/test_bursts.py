@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mbcas_core.parameters import WORKLOAD_CLASSES
 from mbcas_core.signals.counters import Seconds
 from mbcas_core.workload import bursts, classes
 from mbcas_core.workload.bursts import BurstTable
@@ -101,4 +102,4 @@ def test_classes_are_tried_in_order(
         admitted_request=np.array([500]),
     )
 
-    assert classes.NAMES[found[0]] == name
+    assert WORKLOAD_CLASSES[found[0]] == name
