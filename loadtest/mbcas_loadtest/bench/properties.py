@@ -1,9 +1,13 @@
 """The long run of the mechanism's properties: each on many random markets, violations counted.
 
 Markets come in batches, each a function of (seed, batch), and what a property perturbs in them is a
-function of (seed, batch, property); so a violation names all that is needed to see it again. With
-none in N markets, the ratio of markets that violate is below 3 / N with 95 % confidence (the rule
-of three: (1 - 3 / N)^N is e^-3, about 0.05), for markets as they are drawn here.
+function of (seed, batch, property); so a violation names all that is needed to see it again.
+
+A trial is a market and one draw of what is perturbed in it. With no violation in N of them, the
+ratio that violates is below 3 / N with 95 % confidence (the rule of three: (1 - 3 / N)^N is e^-3,
+about 0.05), for trials as they are drawn here: not for the worst that somebody could search for,
+which is what `bench incentives` does. Markets of a batch share a quantum and the number of parts
+that pods split into; for what depends on these, there are as many trials as batches.
 """
 
 import math

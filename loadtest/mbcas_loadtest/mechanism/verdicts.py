@@ -137,8 +137,9 @@ class Verdict:
     def violated(self) -> BoolArray:
         """Where it does not hold, shape (m,)."""
         allowed = self.quanta_allowed * QUANTUM_TOLERANCE
-        missed: BoolArray = (self.real_miss > REAL_TOLERANCE) | (self.quanta_miss > allowed)
-        return self.claimed & missed
+        # Asked this way round, a miss that is not a number counts as one.
+        kept: BoolArray = (self.real_miss <= REAL_TOLERANCE) & (self.quanta_miss <= allowed)
+        return self.claimed & ~kept
 
 
 class Misses:

@@ -113,6 +113,23 @@ def test_a_level_that_does_not_share_out_the_capacity_is_seen(name: str) -> None
     assert verdict.violated.any()
 
 
+def level_lost(bids: Bids, capacity_millicores: IntArray, *, quantum_millicores: int) -> Clearing:
+    """Allocations as they should be, and no level where there is scarcity."""
+    clearing = clear(bids, capacity_millicores, quantum_millicores=quantum_millicores)
+    level = np.where(np.isfinite(clearing.level), np.nan, clearing.level)
+    return replace(clearing, level=level)
+
+
+@pytest.mark.parametrize("name", [name for name in BREAKS if name != "splitting-into-containers"])
+def test_shares_that_are_not_numbers_are_seen(name: str) -> None:
+    markets = draw_markets(seed=1, batch=0, count=60)
+
+    with np.errstate(invalid="ignore"):  # As outside of tests.
+        verdict = PROPERTIES[name](markets, np.random.default_rng(0), Mechanism(clear=level_lost))
+
+    assert verdict.violated.any()
+
+
 def test_only_the_orders_have_no_broken_twin_here() -> None:
     assert set(PROPERTIES) - set(BREAKS) == {"orders"}
 
