@@ -137,8 +137,10 @@ class Pods(Table):
     """Of each good, among the others on its node (see `loops.response`)."""
     shortage_frozen: FloatArray = column(np.float64, width=(2,))
     """What its needs answer to for an epoch."""
+    shortage_period_end: FloatArray = column(np.float64, fill=-np.inf)
+    """End of the round period in which it was last shown a shortage."""
     epoch_rounds: IntArray = column(width=(2,))
-    """Rounds of the epoch that have passed."""
+    """Such periods of the epoch that have passed."""
     row_count: IntArray = column()
 
 

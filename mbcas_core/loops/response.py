@@ -4,13 +4,14 @@ The formulas are in `market.response`; here is what they are fed with and where 
 
 - **Frozen.** Before the needs: the throttling target of every row rises with the shortage that its
   pod has seen among others, of the good for which the row's ceiling need is bid (reservations where
-  it has one number, else ceilings). After the clearing every pod sees this round's. The fast loop
-  and the bands keep the declared target: what is promised does not fade with the price.
+  it has one number, else ceilings). After the first clearing of each period every pod sees the new
+  one. The fast loop and the bands keep the declared target: what is promised does not fade with the
+  price.
 - **Two-pass.** After a first clearing both needs of a row are scaled by one factor, for the larger
   shortage of the goods that it bids for, and the markets are cleared again. What the fast loop
   holds is no forecast and is not scaled.
 - **Class weights.** A pod's declared weight is multiplied by the mean of its containers' class
-  weights, weighted by their admitted requests, so that splitting a pod changes nothing.
+  weights, weighted by their admitted requests, so that splitting a container changes nothing.
 """
 
 from dataclasses import dataclass, replace
@@ -145,10 +146,19 @@ def note(state: State, selection: Selection, cleared: Cleared, own: IntArray) ->
 
 
 def observe(state: State, selection: Selection, targets: Targets, own: IntArray) -> None:
-    """Shows these pods how short the others were (indices into `pods`)."""
-    if state.parameters.price_response != PriceResponse.FROZEN:
+    """Shows these pods how short the others were, once a period (indices into `pods`).
+
+    Lifts, arrivals and the like force rounds between the regular ones. Were those counted, whoever
+    can force rounds could end an epoch early.
+    """
+    parameters, table = state.parameters, state.fleet.pods
+    if parameters.price_response != PriceResponse.FROZEN:
         return
-    table, pods = state.fleet.pods, selection.pods[own]
+    period_end = state.fleet.nodes.next_round[selection.nodes][selection.node_of_pod]
+    later = period_end[own] - table.shortage_period_end[selection.pods[own]]
+    own = own[later > parameters.round_period_seconds / 2]  # Ends differ by rounding errors.
+    pods = selection.pods[own]
+    table.shortage_period_end[pods] = period_end[own]
     for good, cleared in ((RESERVATION, targets.reservation), (CEILING, targets.ceiling_headroom)):
         shortage = find_shortages_without(
             selection.node_of_pod, cleared.pod_need_millicores, cleared.supply_millicores
@@ -160,8 +170,8 @@ def observe(state: State, selection: Selection, targets: Targets, own: IntArray)
                 round_count=table.epoch_rounds[pods, good],
             ),
             shortage[own],
-            smoothing=state.parameters.response_smoothing,
-            epoch_rounds=state.parameters.response_epoch_rounds,
+            smoothing=parameters.response_smoothing,
+            epoch_rounds=parameters.response_epoch_rounds,
         )
         table.shortage_smoothed[pods, good] = gauges.smoothed
         table.shortage_frozen[pods, good] = gauges.frozen

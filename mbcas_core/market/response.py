@@ -17,10 +17,11 @@ not move what the pod pays either, so its gauge leaves it out,
     gauge_i = max(0, 1 - C / sum_{j != i} r_j),
 
 and is smoothed over rounds, g <- g + a (gauge_i - g), and handed out for an epoch of four rounds at
-a time, in steps of a hundredth: nobody sees at once what their bid has done. (C is the supply of
-the round, which still knows a little of the own bid: that of reservations by at most the reserve,
-that of ceilings by what the own reservation takes.) Among few equal pods, leaving one out hides
-real scarcity: of two that need 800m each on a node of 1000m, neither sees any.
+a time, in steps of a hundredth: nobody sees at once what their bid has done. Rounds that something
+forces between the regular ones do not count. (C is the supply of the round, which still knows a
+little of the own bid: that of reservations by at most the reserve, that of ceilings by what the own
+reservation takes.) Among few equal pods, leaving one out hides real scarcity: of two that need 800m
+each on a node of 1000m, neither sees any.
 
 **Two-pass** is the founding plan's rule, kept for comparison: clear once, scale every need by
 

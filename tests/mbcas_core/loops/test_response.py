@@ -112,6 +112,23 @@ def test_an_answer_stays_the_same_for_an_epoch() -> None:
     assert all(number % 8 == 1 for number in changes)
 
 
+def test_rounds_that_something_forces_end_no_epoch_sooner() -> None:
+    run = Replay()
+    run.rounds = Rounds(replace(AUTO, price_response=PriceResponse.FROZEN))
+    run.run(CROWDED)
+    seen = []
+    for second in range(60):
+        run.run(f"node allocatable={1000 - second}\ntick")  # Less than before: cleared at once.
+        (decision,) = explain.explain_pod(run.rounds, "shop", "web")
+        seen.append((second, decision.headroom.response_shortage))
+
+    changes = [later[0] for earlier, later in pairwise(seen) if later[1] != earlier[1]]
+    market = explain.market_view(run.rounds, "node-a", include_containers=False)
+    assert market.round >= 60
+    assert len(changes) >= 2
+    assert all(later - earlier >= 4 * 5 for earlier, later in pairwise(changes))
+
+
 def test_a_recommendation_answers_to_the_market_with_everyone() -> None:
     parameters = replace(AUTO, mode=Mode.RECOMMEND, price_response=PriceResponse.FROZEN)
 
