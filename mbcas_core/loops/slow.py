@@ -25,17 +25,16 @@ THROTTLED_SECONDS = 15
 def run(state: State, nodes: IntArray, *, now_seconds: float) -> list[Effect]:
     """Clears the markets of these nodes and sends what follows from it."""
     selection = state.fleet.select(nodes)
-    if selection.rows.size == 0:
-        record.note_empty(state, nodes, now_seconds)
-        return []
     standing = _stand(state, selection, now_seconds)
     _estimate(state, standing, now_seconds)
     response.weigh_classes(state, selection)
-    cleared = _clear(state, selection, standing)
+    cleared, *shadow = _clear(state, selection, standing)
     targets = cleared.targets
     record.note_round(state, selection, standing, targets, now_seconds)
-    effects = audit.check_owed(state, selection, targets)
-    effects += audit.check_targets(state, selection, cleared)
+    effects: list[Effect] = []
+    for each in (cleared, *shadow):
+        effects += audit.check_owed(state, selection, each.targets)
+        effects += audit.check_targets(state, selection, each)
     effects += consent.note(state, selection, cleared)
     wishes = decide.wish(state, selection, standing, targets, now_seconds)
     asked = _ask(state, selection, standing, targets, wishes)
@@ -104,8 +103,12 @@ def _estimate(state: State, standing: Standing, now: float) -> None:
     state.decisions.reservation_need[standing.rows] = state.agent.reservation_need[standing.rows]
 
 
-def _clear(state: State, selection: Selection, standing: Standing) -> Cleared:
-    """Clears both goods; rows in mode recommend get what a market with everyone would give them."""
+def _clear(state: State, selection: Selection, standing: Standing) -> list[Cleared]:
+    """Clears both goods; rows in mode recommend get what a market with everyone would give them.
+
+    Returns:
+        The market, and then, where there are such rows, its shadow with everyone.
+    """
     fleet, rows = state.fleet, selection.rows
     market_rows = MarketRows(
         pod=selection.pod_of_row,
@@ -136,12 +139,13 @@ def _clear(state: State, selection: Selection, standing: Standing) -> Cleared:
     recommend &= standing.fresh
     shown = np.zeros(selection.pods.size, np.bool_)
     shown[selection.pod_of_row[recommend]] = True
-    if recommend.any():
-        everyone = replace(market_rows, takes_part=market_rows.takes_part | recommend)
-        shadow = response.clear(state, rows, everyone, pods, nodes)
-        _note_cleared(state, selection, shadow, rows=recommend, pods=shown)
     _note_cleared(state, selection, cleared, rows=~recommend, pods=~shown)
-    return cleared
+    if not recommend.any():
+        return [cleared]
+    everyone = replace(market_rows, takes_part=market_rows.takes_part | recommend)
+    shadow = response.clear(state, rows, everyone, pods, nodes)
+    _note_cleared(state, selection, shadow, rows=recommend, pods=shown)
+    return [cleared, shadow]
 
 
 def _note_cleared(

@@ -7,11 +7,13 @@ import pytest
 
 from mbcas_core.effects import Violation
 from mbcas_core.fleet import Names, Selection
-from mbcas_core.loops import audit
+from mbcas_core.loops import audit, response
 from mbcas_core.loops.response import Cleared
-from mbcas_core.market.targets import Targets
+from mbcas_core.market.goods import clear_targets
+from mbcas_core.market.targets import MarketNodes, MarketPods, MarketRows, Targets
 from mbcas_core.parameters import Parameters
 from mbcas_core.state import State
+from tests.golden.replay import Replay
 from tests.mbcas_core.market.worlds import World, one_node
 from tests.mbcas_core.world import World as Cluster
 
@@ -109,4 +111,25 @@ def test_simulated_clusters_are_audited_in_every_round() -> None:
         cluster.second()
 
     rounds = cluster.rounds.state.fleet.nodes.round.sum()
-    assert cluster.rounds.counters["markets_audited"] == rounds > 0
+    assert cluster.rounds.counters["markets_audited"] >= rounds > 0
+
+
+def test_what_is_only_recommended_is_audited_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    def clear_wrongly(
+        rows: MarketRows, pods: MarketPods, nodes: MarketNodes, *, parameters: Parameters
+    ) -> Targets:
+        targets = clear_targets(rows, pods, nodes, parameters=parameters)
+        more = targets.reservation_millicores + rows.takes_part
+        return replace(targets, reservation_millicores=more)
+
+    monkeypatch.setattr(response, "clear_targets", clear_wrongly)
+
+    told = Replay().run(
+        "parameters audit_share=1\n"
+        "attach n allocatable=2000\n"
+        "container shown request=500 limit=500 policy=hard-quota mode=recommend\n"
+        "use shown usage=480\n"
+        "tick 20\n"
+    )
+
+    assert "audit-target-wrong" in told
