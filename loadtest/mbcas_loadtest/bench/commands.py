@@ -124,7 +124,7 @@ def games(  # noqa: PLR0917 - each is a flag.
     ] = None,
     policy: Annotated[list[str] | None, typer.Option(help="Of the core.")] = None,
 ) -> None:
-    """Attacks MBCAS for 200 rounds, on reported needs and on the real core, in 20 minutes."""
+    """Attacks MBCAS for 200 rounds, on reported needs and on the real core, in 15 minutes."""
     from mbcas_loadtest.bench import games as bench_games  # noqa: PLC0415 - loaded when used.
 
     _check_names("level", level, bench_games.LEVELS)

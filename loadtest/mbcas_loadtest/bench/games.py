@@ -37,7 +37,7 @@ CREDIT_ENDOWMENT = 10_000
 MOST_PODS = 2
 """Whom an attacker owns at most: truthful play is played once for all attacks."""
 NEEDS, CORE = LEVELS = ("needs", "core")
-DEFAULT_GAMES = {NEEDS: 300, CORE: 40}
+DEFAULT_GAMES = {NEEDS: 200, CORE: 24}
 CORE_BATCH, NEEDS_BATCH = 50, 500
 """Games that are played side by side: bounds the memory."""
 
