@@ -71,13 +71,6 @@ def note_round(
     state.fleet.nodes.waiting[nodes] = False
 
 
-def note_empty(state: State, nodes: IntArray, now: float) -> None:
-    """A round of nodes without containers."""
-    state.market.reset(nodes)
-    state.fleet.nodes.round[nodes] += 1
-    state.fleet.nodes.round_time[nodes] = now
-
-
 def note_sent(
     state: State,
     selection: Selection,

@@ -10,6 +10,8 @@ Here alone bids come from outside, so here alone they are checked; every unusabl
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
@@ -28,6 +30,21 @@ MAX_WEIGHT = 1e12
 MAX_CAPACITY_MILLICORES = 2**63 - 1  # As far as the wire's integers go.
 MAX_ERRORS = 100
 """A caller with more unusable fields than this learns about the rest next time."""
+
+
+class AnyBid(Protocol):
+    """A bid, or the message of one: making ten thousand bids of messages takes a while."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def need_millicores(self) -> int: ...
+    @property
+    def floor_millicores(self) -> int: ...
+    @property
+    def cap_millicores(self) -> int: ...
+    @property
+    def weight(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +77,7 @@ class AllocateAnswer:
     unallocated_millicores: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LiveMarket:
     """One node's market of reservations as its last round left it."""
 
@@ -75,8 +92,25 @@ class LiveMarket:
     default_cap_millicores: int
     """Cap of a bid that gives none, unless its floor is larger."""
 
+    @property
+    def bids(self) -> Bids:
+        """The pods that bid there."""
+        return Bids(
+            market=np.zeros(self.need_millicores.size, dtype=np.int64),
+            need_millicores=self.need_millicores,
+            floor_millicores=self.floor_millicores,
+            weight=self.weight,
+        )
 
-def allocate(bids: Sequence[Bid], *, capacity_millicores: int) -> AllocateAnswer:
+    @cached_property
+    def price(self) -> PriceView:
+        """What these pods alone make the price."""
+        capacity = np.array([_find_capacity(self.bids, self)])
+        clearing = clear(self.bids, capacity, quantum_millicores=self.quantum_millicores)
+        return find_prices(clearing, capacity).of(0)
+
+
+def allocate(bids: Sequence[AnyBid], *, capacity_millicores: int) -> AllocateAnswer:
     """Clears a market that consists of these bids.
 
     Raises:
@@ -97,7 +131,7 @@ def allocate(bids: Sequence[Bid], *, capacity_millicores: int) -> AllocateAnswer
     return _answer(bids, market, clearing, capacity_millicores, price_before=None)
 
 
-def allocate_on_node(bids: Sequence[Bid], live: LiveMarket) -> AllocateAnswer:
+def allocate_on_node(bids: Sequence[AnyBid], live: LiveMarket) -> AllocateAnswer:
     """Clears a node's live bids together with these.
 
     Raises:
@@ -105,12 +139,7 @@ def allocate_on_node(bids: Sequence[Bid], live: LiveMarket) -> AllocateAnswer:
         FloorsExceedCapacityError: The floors, the live ones included, do not fit the node.
     """
     _check(bids, [])
-    before = Bids(
-        market=np.zeros(live.need_millicores.size, dtype=np.int64),
-        need_millicores=live.need_millicores,
-        floor_millicores=live.floor_millicores,
-        weight=live.weight,
-    )
+    before = live.bids
     given = _one_market(bids, default_cap_millicores=live.default_cap_millicores)
     # The given bids come first: their rows are those of the answer.
     both = Bids(
@@ -121,13 +150,10 @@ def allocate_on_node(bids: Sequence[Bid], live: LiveMarket) -> AllocateAnswer:
     )
     capacity = _find_capacity(both, live)
     clearing = _clear_one(both, capacity, quantum_millicores=live.quantum_millicores)
-    capacity_before = np.array([_find_capacity(before, live)])
-    clearing_before = clear(before, capacity_before, quantum_millicores=live.quantum_millicores)
-    price_before = find_prices(clearing_before, capacity_before).of(0)
-    return _answer(bids, both, clearing, capacity, price_before=price_before)
+    return _answer(bids, both, clearing, capacity, price_before=live.price)
 
 
-def _check(bids: Sequence[Bid], errors: list[FieldError]) -> None:
+def _check(bids: Sequence[AnyBid], errors: list[FieldError]) -> None:
     """Raises if there are errors, those already found included."""
     if len(bids) > MAX_BIDS:
         errors.append(FieldError("bids", f"{len(bids)} bids, at most {MAX_BIDS} are allowed"))
@@ -144,7 +170,7 @@ def _check(bids: Sequence[Bid], errors: list[FieldError]) -> None:
         raise InvalidInputError(errors[:MAX_ERRORS])
 
 
-def _find_faults(bid: Bid, seen: set[str]) -> Iterator[tuple[str, str]]:
+def _find_faults(bid: AnyBid, seen: set[str]) -> Iterator[tuple[str, str]]:
     """Yields (field, reason) of each unusable field."""
     if not bid.id:
         yield "id", "is empty, every bid needs one"
@@ -165,7 +191,7 @@ def _find_faults(bid: Bid, seen: set[str]) -> Iterator[tuple[str, str]]:
         yield "weight", f"is {bid.weight}, must be from {MIN_WEIGHT:g} to {MAX_WEIGHT:g}"
 
 
-def _one_market(bids: Sequence[Bid], *, default_cap_millicores: int) -> Bids:
+def _one_market(bids: Sequence[AnyBid], *, default_cap_millicores: int) -> Bids:
     """Returns checked bids as the rows of one market, caps applied."""
     floor = np.array([bid.floor_millicores for bid in bids], dtype=np.int64)
     cap = np.array([bid.cap_millicores for bid in bids], dtype=np.int64)
@@ -200,7 +226,7 @@ def _clear_one(bids: Bids, capacity_millicores: int, *, quantum_millicores: int)
 
 
 def _answer(
-    bids: Sequence[Bid],
+    bids: Sequence[AnyBid],
     market: Bids,
     clearing: Clearing,
     capacity_millicores: int,

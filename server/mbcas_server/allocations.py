@@ -1,34 +1,33 @@
 """Answers `Allocate`: at once where that is cheap, and never so that others wait for long.
 
 A scheduler's request of 50 bids takes half a millisecond and is answered in the event loop, from
-the live market that the node's last round left. The largest legal request, 10,000 bids with ids of
-256 bytes, takes a tenth of a second and memory of its own. So large requests are cleared in a
-second thread, one at a time; a few may wait for that, and the next one is refused. A message is
-read only when there is room for it: however many callers come, what they send stays in the
-transport until then.
+the live market that the node's last round left. Requests with many bids go to a process of their
+own, one at a time; a few may wait for that, and the next one is refused. A message is read only
+when there is room for it: however many callers come, what they send stays in the transport until
+then.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import grpc
 
 from mbcas.v1 import market_pb2 as pb
 from mbcas_core.errors import FieldError, InvalidInputError
-from mbcas_core.market.allocate import MAX_BIDS, Bid, allocate, allocate_on_node
+from mbcas_core.market.allocate import MAX_BIDS
 from mbcas_core.units import MAX_MILLICORES
-from mbcas_server.answers import allocate_response
+from mbcas_server.clearing_process import ClearingProcess, clear_request
 from mbcas_server.live import LiveMarkets
-from mbcas_server.messages import parse
+from mbcas_server.messages import has_more_than, parse
 from mbcas_server.metrics import Metrics
 from mbcas_server.status import Context, RefusedError
 
 CAPACITY_MAX_MILLICORES = 100 * MAX_MILLICORES
 NODE_NAME_MAX = 253
-SMALL_BYTES = 8_192
-"""A request up to this is answered at once: at most 2 ms in the worst case, ids of one byte."""
+BIDS_FIELD = pb.AllocateRequest.DESCRIPTOR.fields_by_name["bids"].number
+SMALL_BIDS = 100
+"""A request with at most so many is answered at once, in a millisecond."""
 READING_MAX = 64
 """Requests that are read or held at one time: of the largest size, 256 MiB. Others wait."""
 READ_SECONDS = 10.0
@@ -40,11 +39,11 @@ class Allocations:
     """Serves `Allocate`."""
 
     def __init__(
-        self, *, live: LiveMarkets, metrics: Metrics, executor: Executor | None = None
+        self, *, live: LiveMarkets, metrics: Metrics, process: ClearingProcess | None = None
     ) -> None:
         self._live = live
         self._metrics = metrics
-        self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="allocate")
+        self._process = process or ClearingProcess()
         self._reading = asyncio.Semaphore(READING_MAX)
         self._large = 0
 
@@ -59,24 +58,26 @@ class Allocations:
         """
         async with self._reading:
             message = await _read(context)
-            if len(message) <= SMALL_BYTES:
-                return _answer(message, self._live)
-            async with self._place():
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._executor, _answer, message, self._live)
+            request = _parse(message)
+            live = self._live.market(request.node) if request.node else None
+            if len(request.bids) <= SMALL_BIDS:
+                return clear_request(request, live)
+            del request  # It would wait with the message, and is larger.
+            with self._place():
+                return await self._process.clear(message, live)
 
-    def close(self) -> None:
-        """Waits for the request that is being cleared."""
-        self._executor.shutdown(cancel_futures=True)
+    async def close(self) -> None:
+        """Ends the process for large requests."""
+        await self._process.close()
 
-    @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
+    @contextmanager
+    def _place(self) -> Iterator[None]:
         if self._large >= LARGE_MAX:
             self._metrics.allocations_refused.inc()
             raise RefusedError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"{self._large} requests of more than {SMALL_BYTES} bytes are here already: ask "
-                "again later, or with fewer bids or shorter ids",
+                f"{self._large} requests of more than {SMALL_BIDS} bids are here already: ask "
+                "again later, or with fewer bids",
                 reason="BUSY",
             )
         self._large += 1
@@ -100,28 +101,12 @@ async def _read(context: Context) -> bytes:
     return message
 
 
-def _answer(message: bytes, live: LiveMarkets) -> bytes:
+def _parse(message: bytes) -> pb.AllocateRequest:
+    """Parses a request; refuses in it what the market's own check does not see."""
+    if has_more_than(MAX_BIDS, message, field_number=BIDS_FIELD):
+        reason = f"has more than {MAX_BIDS} entries: ask for fewer at a time"
+        raise InvalidInputError([FieldError("bids", reason)])
     request = parse(pb.AllocateRequest, message)
-    _check(request)
-    bids = [
-        Bid(
-            id=bid.id,
-            need_millicores=bid.need_millicores,
-            floor_millicores=bid.floor_millicores,
-            cap_millicores=bid.cap_millicores,
-            weight=bid.weight,
-        )
-        for bid in request.bids
-    ]
-    if request.node:
-        answer = allocate_on_node(bids, live.market(request.node))
-    else:
-        answer = allocate(bids, capacity_millicores=request.capacity_millicores)
-    return allocate_response(answer).SerializeToString()
-
-
-def _check(request: pb.AllocateRequest) -> None:
-    """Refuses what the market's own check does not see."""
     errors = []
     capacity = request.capacity_millicores
     if request.node and capacity:
@@ -142,9 +127,6 @@ def _check(request: pb.AllocateRequest) -> None:
                 f"has {len(request.node)} characters, must have at most {NODE_NAME_MAX}",
             )
         )
-    if len(request.bids) > MAX_BIDS:
-        errors.append(
-            FieldError("bids", f"has {len(request.bids)} entries, must have at most {MAX_BIDS}")
-        )
     if errors:
         raise InvalidInputError(errors)
+    return request

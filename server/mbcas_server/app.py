@@ -139,7 +139,7 @@ async def serving(settings: Settings, core: Core, clock: Clock) -> AsyncIterator
             if web is not None:
                 await web.stop()
             thread.close()
-            allocations.close()
+            await allocations.close()
 
 
 async def _stop(rpc: RpcServer, links: Links, watchers: Watchers, settings: Settings) -> None:

@@ -8,15 +8,19 @@ the network.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar
 
+from mbcas_server.clock import Clock
 from mbcas_server.core import Core
 
 SWITCH_SECONDS = 0.001
 """A thread that wants to run takes the interpreter from another after this. An answer takes it
 about eight times, so Python's 5 ms are too many; at 0.1 ms more is lost in handing it over."""
+STRETCH_SECONDS = 0.0003
+BREATH_SECONDS = 0.0001
 
 Answer = TypeVar("Answer")
 
@@ -42,3 +46,20 @@ class CoreThread:
     def close(self) -> None:
         """Waits for the job that is being done; takes no other."""
         self._executor.shutdown(cancel_futures=True)
+
+
+class Breaths:
+    """Pauses in a job of many short steps, so that whoever waits for the interpreter gets it.
+
+    Python does not pass it on unless it is asked to for `SWITCH_SECONDS`, each time anew.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last_seconds = clock.now_seconds()
+
+    def take(self) -> None:
+        """Pauses where the last pause is long ago; to be called between two steps."""
+        if self._clock.now_seconds() - self._last_seconds > STRETCH_SECONDS:
+            time.sleep(BREATH_SECONDS)  # noqa: TID251 - no task waits for this thread's time.
+            self._last_seconds = self._clock.now_seconds()

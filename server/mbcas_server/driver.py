@@ -21,7 +21,7 @@ from mbcas_core.events import Event, NodeAttached, NodeDetached, ReportArrived, 
 from mbcas_core.market.allocate import LiveMarket
 from mbcas_server.clock import Clock
 from mbcas_server.core import Core
-from mbcas_server.core_thread import CoreThread
+from mbcas_server.core_thread import Breaths, CoreThread
 from mbcas_server.heap import Heap
 from mbcas_server.links import Link, Links
 from mbcas_server.live import LiveMarkets
@@ -180,7 +180,9 @@ class Driver:
         """Runs in the core's thread."""
         since_tick = core.tick_count
         effects: list[Effect] = []
+        breaths = Breaths(self.clock)
         for event in events:
+            breaths.take()
             try:
                 effects += core.handle(event)
             except Exception:

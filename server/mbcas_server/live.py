@@ -22,6 +22,10 @@ class LiveMarkets:
         for name in self._markets.keys() - nodes:
             del self._markets[name]
 
+    def names(self) -> list[str]:
+        """The nodes that have one, ascending."""
+        return sorted(self._markets)
+
     def market(self, node: str) -> LiveMarket:
         """Returns a node's market.
 

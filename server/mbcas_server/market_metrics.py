@@ -22,7 +22,7 @@ from mbcas_server.core_thread import CoreThread
 
 CONTAINER_LABELS = ("node", "namespace", "pod", "container")
 GOOD_LABELS = ("node", "good")
-NODES_PER_READ = 5  # The driver gets its turn this often.
+NODES_PER_READ = 2  # The driver gets its turn this often.
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,5 +1,6 @@
 """What is shown is what is so, and showing it changes nothing."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +9,22 @@ import pytest
 from mbcas_core import explain
 from mbcas_core.effects import Reason
 from mbcas_core.errors import FloorsExceedCapacityError, UnknownNodeError, UnknownPodError
-from mbcas_core.events import Mode, NodeDetached, Policy
-from mbcas_core.market.allocate import Bid
+from mbcas_core.events import (
+    Enforcement,
+    Mode,
+    NodeAttached,
+    NodeDetached,
+    NodeFacts,
+    Policy,
+    Report,
+    ReportArrived,
+    TickDue,
+)
+from mbcas_core.market.allocate import AllocateAnswer, Bid, allocate_on_node
+from mbcas_core.parameters import Parameters
+from mbcas_core.rounds import Rounds
 from mbcas_core.sentences import SENTENCES
+from mbcas_core.views import PriceView
 from tests.golden.replay import Replay
 from tests.mbcas_core.cluster import Mishap
 from tests.mbcas_core.world import World
@@ -139,6 +153,59 @@ def test_live_bids_count_in_an_allocation() -> None:
     with pytest.raises(FloorsExceedCapacityError):
         explain.allocate(world.rounds, NODE, [huge])
     assert repr(explain.market_view(world.rounds, NODE, include_containers=True)) == before
+
+
+def test_a_tick_s_live_markets_are_those_of_the_nodes_it_cleared() -> None:
+    world = lived(seconds=30)
+    bid = Bid(id="new", need_millicores=300, floor_millicores=10, cap_millicores=0, weight=100.0)
+    cleared: dict[str, list[int]] = {}
+
+    for _ in range(16):
+        before = {node: explain_round(world, node) for node in explain.node_names(world.rounds)}
+        world.second()
+        live = explain.live_markets(world.rounds)
+        rounds = {node: explain_round(world, node) for node in explain.node_names(world.rounds)}
+        for node, market in live.items():
+            from_market = outcome(allocate_on_node, [bid], market)
+            assert from_market == outcome(explain.allocate, world.rounds, node, [bid])
+            cleared.setdefault(node, []).append(rounds[node])
+
+        assert set(live) == {node for node in rounds if rounds[node] != before.get(node)}
+
+    assert set(cleared) == set(explain.node_names(world.rounds))
+
+
+def outcome(ask: Callable[..., AllocateAnswer], *arguments: object) -> AllocateAnswer | str:
+    try:
+        return ask(*arguments)
+    except FloorsExceedCapacityError as error:
+        return str(error)
+
+
+def explain_round(world: World, node: str) -> int:
+    return explain.market_view(world.rounds, node, include_containers=False).round
+
+
+def test_a_node_without_containers_has_all_its_cpu_to_give() -> None:
+    rounds = Rounds(Parameters())
+    facts = NodeFacts(
+        allocatable_millicores=8000,
+        unmanaged_millicores=500,
+        cpu_count=8,
+        enforcement=Enforcement.CGROUP,
+    )
+    rounds.handle(NodeAttached(node="new", time_seconds=0.0))
+    report = Report(full_inventory=True, node_facts=facts)
+    rounds.handle(ReportArrived(node="new", time_seconds=0.0, report=report))
+    rounds.handle(TickDue(time_seconds=1.0))
+    bid = Bid(id="a", need_millicores=9000, floor_millicores=0, cap_millicores=9000, weight=1.0)
+
+    answer = explain.allocate(rounds, "new", [bid])
+
+    assert answer.allocations[0].allocation_millicores == 8000 - 500 - 160
+    assert answer.price_before == PriceView(
+        shadow_price=0.0, shadow_price_normalized=0.0, shortage=0.0
+    )
 
 
 def test_looking_changes_nothing() -> None:

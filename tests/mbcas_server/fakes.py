@@ -55,6 +55,7 @@ class FakeCore:
         self.tick_count = 0
         self.respond: Callable[[Event], list[Effect]] = lambda _event: []
         self.views: dict[str, MarketView] = {}
+        self.live: dict[str, LiveMarket] = {}
         self.changed_at: dict[str, int] = {}
         self.pods: dict[tuple[str, str], list[DecisionView]] = {}
 
@@ -90,7 +91,7 @@ class FakeCore:
         return self.pods[namespace, name]
 
     def live_markets(self) -> dict[str, LiveMarket]:
-        return {node: live_market() for node in self.views}
+        return {node: live_market() for node in self.views} | self.live
 
     def of_type(self, kind: type[Any]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]

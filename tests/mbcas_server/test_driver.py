@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -22,6 +23,7 @@ from tests.mbcas_server.fakes import (
     FakeCore,
     Inline,
     VirtualClock,
+    market_view,
     order,
     report,
     samples,
@@ -156,6 +158,68 @@ async def test_nodes_are_taken_in_by_name_whatever_the_order_of_arrival() -> Non
     await world.driver.tick()
 
     assert [event.node for event in world.core.of_type(NodeAttached)] == ["a", "b", "c"]
+
+
+async def test_live_markets_are_those_of_the_nodes_that_the_core_still_knows() -> None:
+    world = World()
+    world.core.views = {"a": market_view("a"), "b": market_view("b")}
+    await world.driver.tick()
+    both = world.live.names()
+    del world.core.views["a"]
+
+    await world.driver.tick()
+
+    assert both == ["a", "b"]
+    assert world.live.names() == ["b"]
+
+
+async def test_reports_are_taken_in_and_reads_wait_while_the_core_works() -> None:
+    world = World()
+    world.driver.core = thread = CoreThread(world.core)
+    working, go_on = threading.Event(), threading.Event()
+
+    def respond(event: Event) -> list[Effect]:
+        if isinstance(event, TickDue):
+            working.set()
+            assert go_on.wait(10)
+        return []
+
+    world.core.respond = respond
+    async with asyncio.TaskGroup() as group:
+        tick = group.create_task(world.driver.tick())
+        await asyncio.to_thread(working.wait, 10)
+        question = group.create_task(thread.read(lambda core: core.tick_count))
+        world.attach("node-a")
+        await asyncio.sleep(0)
+
+        meanwhile = tick.done(), question.done()
+        go_on.set()
+    thread.close()
+
+    assert meanwhile == (False, False)
+    assert question.result() == 1
+    assert world.links.take_due() == ["node-a"]
+
+
+async def test_streams_get_their_heartbeats_at_different_times() -> None:
+    world = World()
+    links = [world.attach(f"node-{number}") for number in range(10)]
+    counts = []
+
+    for _ in range(11):
+        async with asyncio.TaskGroup() as group:
+            tick = group.create_task(world.driver.tick())
+            while not tick.done():
+                await world.clock.advance(0.01)
+        taken = [link.outbox.take(now_seconds=world.clock.now) for link in links]
+        counts.append(sum(item is not None for item in taken))
+        for link in links:
+            link.outbox.take(now_seconds=world.clock.now)
+        world.clock.now += 1.0 - world.clock.now % 1.0
+
+    assert counts[0] == 10
+    assert max(counts[1:]) < 7
+    assert sum(counts[1:6]) == sum(counts[6:]) == 10
 
 
 async def test_heartbeats_come_after_ticks_and_not_more_often_than_set() -> None:

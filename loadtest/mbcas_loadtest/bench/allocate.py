@@ -7,6 +7,7 @@ health check: what that takes is the transport's, the client's and the machine's
 """
 
 import asyncio
+import itertools
 import os
 import sys
 import tempfile
@@ -165,15 +166,12 @@ async def _measure(
     allocate_msec: list[float] = []
     check_msec: list[float] = []
     async with asyncio.TaskGroup() as group:
-        turns = round(duration_seconds * rate)
-        for turn in range(turns):
-            for offset, ask, message, msec in (
-                (0.0, allocate, request, allocate_msec),
-                (0.5, check, health_request, check_msec),
-            ):
-                due = begin + (turn + offset) / rate
-                await asyncio.sleep(due - time.perf_counter())
-                group.create_task(_time(ask, message, msec), name=f"ask {turn}")
+        # At random times: at even ones, each would meet every tick, or none would.
+        gaps = np.random.default_rng(7).exponential(0.5 / rate, 2 * round(duration_seconds * rate))
+        turns = ((allocate, request, allocate_msec), (check, health_request, check_msec))
+        for due, turn in zip(begin + np.cumsum(gaps), itertools.cycle(turns), strict=False):
+            await asyncio.sleep(due - time.perf_counter())
+            group.create_task(_time(*turn), name="ask")
     wall_seconds = time.perf_counter() - begin
     after = await _scrape()
     memory = _memory_bytes(pid)
