@@ -58,7 +58,7 @@ def lived(seed: int, parameters: Parameters) -> World:
     draw = np.random.default_rng(seed)
     kinds = [Mishap.NOTHING, Mishap.SURGE, Mishap.NODE_SHRINKS, Mishap.CALM]
     return World(seed, parameters=parameters).run(
-        [kinds[i] for i in draw.integers(0, len(kinds), 40).tolist()]
+        [kinds[i] for i in draw.integers(0, len(kinds), 30).tolist()]
     )
 
 
@@ -253,7 +253,6 @@ def test_off_with_classes_of_weight_one_changes_nothing() -> None:
         response_epoch_rounds=1,
     )
 
-    for seed in range(2):
-        plain = effects_of(lived(seed, FAST_PARAMETERS))
-        assert effects_of(lived(seed, other)) == plain
-        assert any(isinstance(effect, SendOrders) for effect in plain)
+    plain = effects_of(lived(0, FAST_PARAMETERS))
+    assert effects_of(lived(0, other)) == plain
+    assert any(isinstance(effect, SendOrders) for effect in plain)
