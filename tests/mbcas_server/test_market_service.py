@@ -1,6 +1,8 @@
 """The service Market, over real sockets."""
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +186,80 @@ async def test_pages_hold_every_market_once() -> None:
         assert seen == nodes
 
 
+async def pages_of(
+    stub: Any,  # noqa: ANN401 - its type does not say that it is asynchronous.
+    change: Callable[[], None] = lambda: None,
+    **fields: Any,  # noqa: ANN401 - fields of the message.
+) -> list[list[str]]:
+    """Reads page after page, with a change after the first; returns the nodes of each."""
+    pages: list[list[str]] = []
+    token = ""
+    while token or not pages:
+        page = await stub.ListMarkets(pb.ListMarketsRequest(page_token=token, **fields))
+        pages.append([market.node for market in page.markets])
+        token = page.next_page_token
+        if len(pages) == 1:
+            change()
+    return pages
+
+
+async def test_nodes_that_come_and_go_between_pages_shift_no_other() -> None:
+    core = core_with(*(f"node-{number}" for number in range(1, 8)))
+
+    def change() -> None:
+        del core.views["node-2"]  # The page ended with it.
+        del core.views["node-6"]
+        core.views |= {node: market_view(node) for node in ("node-0", "node-45", "node-9")}
+
+    async with server(core) as world:
+        pages = await pages_of(MarketStub(world.channel), change, page_size=2)
+
+    assert pages == [
+        ["node-1", "node-2"],
+        ["node-3", "node-4"],
+        ["node-45", "node-5"],
+        ["node-7", "node-9"],
+    ]
+
+
+async def test_pages_of_a_filter_are_full_and_end_where_nothing_more_matches() -> None:
+    names = [f"node-{number}" for number in range(9)]
+    core = core_with(*names, rationed=("node-1", "node-4", "node-5", "node-7"))
+    wanted = pb.MarketFilter(rationed=True, nodes=[*names[:7], "node-7"])
+    async with server(core) as world:
+        stub = MarketStub(world.channel)
+
+        pages = await pages_of(stub, page_size=3, filter=wanted)
+        none = await pages_of(stub, page_size=1, filter=pb.MarketFilter(nodes=["elsewhere"]))
+
+    assert pages == [["node-1", "node-4", "node-5"], ["node-7"]]
+    assert none == [[]]
+
+
+async def test_a_page_may_have_another_size_than_the_one_before_but_not_other_contents() -> None:
+    async with server(core_with("a", "b", "c", "d")) as world:
+        stub = MarketStub(world.channel)
+        first = await stub.ListMarkets(pb.ListMarketsRequest(page_size=1))
+        token = first.next_page_token
+
+        second = await stub.ListMarkets(pb.ListMarketsRequest(page_size=2, page_token=token))
+        request = pb.ListMarketsRequest(page_token=token, include_containers=True)
+        error = await refusal(stub.ListMarkets(request))
+
+    assert [market.node for market in second.markets] == ["b", "c"]
+    assert list(violations_of(error)) == ["page_token"]
+
+
+async def test_a_page_has_fifty_markets_unless_more_are_asked_for_and_a_thousand_at_most() -> None:
+    async with server(core_with(*(f"node-{number:04}" for number in range(1_100)))) as world:
+        stub = MarketStub(world.channel)
+
+        plain = await stub.ListMarkets(pb.ListMarketsRequest())
+        huge = await stub.ListMarkets(pb.ListMarketsRequest(page_size=2**31 - 1))
+
+    assert (len(plain.markets), len(huge.markets)) == (50, 1_000)
+
+
 async def test_a_filter_leaves_out_what_does_not_match() -> None:
     async with server(core_with("a", "b", "c", rationed=("b", "c"))) as world:
         wanted = pb.MarketFilter(nodes=["a", "b", "nowhere"], rationed=True)
@@ -264,6 +340,36 @@ async def test_a_watcher_sees_all_markets_then_those_that_change() -> None:
         assert isinstance(second, pb.WatchMarketsResponse)
         assert [market.node for market in first.markets] == ["node-a", "node-b"]
         assert [market.node for market in second.markets] == ["node-b"]
+
+
+async def test_a_watcher_of_rationed_markets_sees_one_once_more_when_it_is_no_longer() -> None:
+    core = core_with("a", "b", "c", rationed=("a", "b"))
+    wanted = pb.MarketFilter(rationed=True, nodes=["b", "c"])
+    async with server(core) as world:
+        watch = MarketStub(world.channel).WatchMarkets(pb.WatchMarketsRequest(filter=wanted))
+        seen: list[list[tuple[str, bool]]] = []
+        first = await watch.read()
+        for price in (0.0, 0.0, 3.0):
+            core.views |= {node: market_view(node, shadow_price=price) for node in ("a", "b")}
+            core.changed_at |= dict.fromkeys(("a", "b", "c"), core.tick_count + 1)
+            later = core.tick_count + 2
+            await eventually(partial(passed, core, later))
+            if price or not seen:
+                response = await watch.read()
+                assert isinstance(response, pb.WatchMarketsResponse)
+                seen.append([(item.node, _is_rationed(item)) for item in response.markets])
+
+    assert isinstance(first, pb.WatchMarketsResponse)
+    assert [market.node for market in first.markets] == ["b"]
+    assert seen == [[("b", False)], [("b", True)]]
+
+
+def passed(core: FakeCore, tick: int) -> bool:
+    return core.tick_count > tick
+
+
+def _is_rationed(market: pb.NodeMarket) -> bool:
+    return market.reservation.price.shadow_price > 0
 
 
 async def test_a_watcher_is_told_of_nodes_that_are_gone() -> None:
