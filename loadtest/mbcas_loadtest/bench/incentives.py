@@ -10,8 +10,10 @@ Reported per attack: in how many markets it pays more than rounding can give (se
 `mechanism.one_shot`), the median and the largest gain there as shares of the useful value of truth,
 the share of markets where it pays more than a hundredth, and the regret, which is the gain with
 rounding's part left in and losses counted as 0. For an inflated request, the gain is also given in
-millicores that are always useful per core of quota that it takes. Where nothing pays in N markets,
-the share in which it would is at most 3 / N with 95 % confidence: (1 - 3 / N)^N is 5 %.
+millicores that are always useful per core of quota that it takes. `both_goods` tells by policy
+where a lie about one good pays in the other, which nobody claims it does not (see
+`mechanism.both_goods`). Where nothing pays in N markets, the share in which it would is at most
+3 / N with 95 % confidence: (1 - 3 / N)^N is 5 %.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,9 +24,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from mbcas_core.events import Policy
+from mbcas_core.parameters import Parameters
 from mbcas_core.units import MILLICORES_PER_CORE, BoolArray, FloatArray
 from mbcas_loadtest.clock import monotonic_seconds
 from mbcas_loadtest.mechanism.attacks import Attack, list_attacks
+from mbcas_loadtest.mechanism.both_goods import draw_two_good_markets, lie_about_both_goods
 from mbcas_loadtest.mechanism.one_shot import Gains, Game
 from mbcas_loadtest.mechanism.one_shot_markets import draw_markets
 from mbcas_loadtest.mechanism.rules.frozen import Frozen
@@ -47,6 +52,12 @@ MARKETS_AT_ONCE = 5_000
 RULE_OF_THREE = 3.0
 NOTEWORTHY_GAIN_RATIO = 0.01
 PER_CORE = "median_gain_millicores_per_inflated_core"
+TWO_GOOD_SETTINGS = {
+    "limits-only": (Policy.LIMITS_ONLY, False),
+    "hard-quota": (Policy.HARD_QUOTA, False),
+    "requests-and-limits": (Policy.REQUESTS_AND_LIMITS, False),
+    "requests-and-limits, strict": (Policy.REQUESTS_AND_LIMITS, True),
+}
 PER_CORE_P90 = "p90_gain_millicores_per_inflated_core"
 
 
@@ -112,6 +123,10 @@ def bench_incentives(
         "claims_broken": list_broken_claims(rules),
         "seconds": round(monotonic_seconds() - start, 1),
         "rules": rules,
+        "both_goods": {
+            name: _lie_about_both_goods(policy, strict, min(markets, ALTERNATIVE_MARKETS), seed)
+            for name, (policy, strict) in TWO_GOOD_SETTINGS.items()
+        },
     }
 
 
@@ -144,6 +159,23 @@ def _attack(trial: Trial, markets: int, seed: int, tell: Callable[[str], None]) 
     }
 
 
+def _lie_about_both_goods(policy: Policy, strict: bool, markets: int, seed: int) -> dict[str, Any]:  # noqa: FBT001 - a setting.
+    drawn = draw_two_good_markets(
+        np.random.default_rng(seed), markets, policy=policy, strict=strict
+    )
+    gains = lie_about_both_goods(drawn, parameters=Parameters())
+    paying = gains.gain_ratio[gains.pays]
+    return {
+        "markets": markets,
+        "paying_markets": paying.size,
+        "paying_ratio": paying.size / markets,
+        "paying_ratio_upper_bound": None if paying.size else RULE_OF_THREE / markets,
+        "gain_above_one_percent_ratio": float((paying > NOTEWORTHY_GAIN_RATIO).sum() / markets),
+        "median_gain_ratio": float(np.median(paying)) if paying.size else None,
+        "largest_gain_ratio": float(paying.max()) if paying.size else None,
+    }
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Found:
     """What is kept of an attack on some markets, (k,) each, of those where it applies."""
@@ -164,7 +196,7 @@ class _Found:
         return cls(
             gain_ratio=(gains.gain / gains.value)[applies],
             gain_quanta=quanta[applies],
-            pays=(gains.gain > gains.allowance)[applies],
+            pays=gains.pays[applies],
             millicores_per_inflated_core=per_core,
         )
 
@@ -212,10 +244,7 @@ def print_table(figures: dict[str, Any]) -> None:
     """Prints in how many markets each attack pays under each rule, and the gains there."""
     console = Console()
     for rule, outcome in figures["rules"].items():
-        table = Table(title=f"{rule}, {outcome['markets']:,} markets", box=None)
-        table.add_column("attack", no_wrap=True)
-        for heading in ("markets", "pays in", "> 1 % in", "median", "largest"):
-            table.add_column(heading, justify="right", no_wrap=True)
+        table = _table("attack", f"{rule}, {outcome['markets']:,} markets")
         for name, attack in outcome["attacks"].items():
             table.add_row(name + ("" if attack["claimed"] else " *"), *_cells(attack))
         console.print(table)
@@ -224,8 +253,20 @@ def print_table(figures: dict[str, Any]) -> None:
             f"A core of inflated request brings {inflated[PER_CORE]:.0f}m of useful CPU in the"
             f" median, {inflated[PER_CORE_P90]:.0f}m in the best tenth of markets at least.\n"
         )
+    goods = _table("policy", "A lie about both goods, MBCAS; not claimed")
+    for name, outcome in figures["both_goods"].items():
+        goods.add_row(name, *_cells(outcome))
+    console.print(goods)
     console.print("* is the admission's business: bounded by quota and max-priority, not claimed")
     console.print("claims broken:", figures["claims_broken"] or "none")
+
+
+def _table(of: str, title: str) -> Table:
+    table = Table(title=title, box=None)
+    table.add_column(of, no_wrap=True)
+    for heading in ("markets", "pays in", "> 1 % in", "median", "largest"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
 
 
 def _cells(attack: dict[str, Any]) -> tuple[str, ...]:

@@ -50,6 +50,12 @@ class Gains:
     inflated_millicores: IntArray | None = None
     """By how much the best deviation raised an admitted request, where that was the attack."""
 
+    @property
+    def pays(self) -> BoolArray:
+        """Where it is more than rounding can explain, shape (m,)."""
+        more: BoolArray = self.gain > self.allowance
+        return more
+
 
 class Player:
     """One bidder of each market: what it gets, pays, and gains."""

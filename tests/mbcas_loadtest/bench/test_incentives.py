@@ -38,6 +38,8 @@ def test_every_attack_on_every_rule_has_its_figures(figures: dict[str, Any]) -> 
 
     assert list(mbcas["attacks"]) == list(kelly["attacks"])
     assert mbcas["markets"] == kelly["markets"] == 60
+    assert mbcas["attacks"]["over_report"]["markets"] == 60
+    assert 30 < mbcas["attacks"]["collusion"]["markets"] < 60, "where floors fit"
     assert json.loads(json.dumps(figures)) == figures
 
 
@@ -53,6 +55,15 @@ def test_nothing_found_comes_with_a_bound_and_something_found_with_its_size(
     assert something["paying_ratio_upper_bound"] is None
     assert 0 < something["median_gain_ratio"] <= something["largest_gain_ratio"]
     assert something["paying_markets"] == round(something["paying_ratio"] * 60)
+
+
+def test_lies_about_both_goods_are_told_by_policy(figures: dict[str, Any]) -> None:
+    goods = figures["both_goods"]
+
+    assert goods["limits-only"]["paying_markets"] == 0
+    assert goods["limits-only"]["paying_ratio_upper_bound"] == pytest.approx(3 / 60)
+    assert goods["requests-and-limits, strict"]["paying_ratio"] > 0.3
+    assert not any("goods" in claim for claim in figures["claims_broken"])
 
 
 def test_inflated_requests_are_told_per_core(figures: dict[str, Any]) -> None:

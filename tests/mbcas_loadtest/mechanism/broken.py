@@ -49,6 +49,12 @@ def price_taking(needs: list[int], floors: list[int], weights: list[float], c: i
     return _clear_one([int(need * (1 - shortage / 2)) for need in needs], floors, weights, c)
 
 
+def reports_ignored(needs: list[int], floors: list[int], weights: list[float], c: int) -> list[int]:
+    """All the same: a lie does no good, and no harm either."""
+    del floors, weights
+    return [c // len(needs)] * len(needs)
+
+
 def shrinking_surplus(
     needs: list[int], floors: list[int], weights: list[float], c: int
 ) -> list[int]:

@@ -1,6 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from mbcas_core.market.clearing import Bids, Clearing
+from mbcas_core.units import IntArray
 from mbcas_loadtest.mechanism.attacks import list_attacks
 from mbcas_loadtest.mechanism.one_shot import Gains, Game
 from mbcas_loadtest.mechanism.one_shot_markets import OneShotMarkets, draw_markets
@@ -52,7 +56,7 @@ def paying(name: str, rule: Rule, markets: OneShotMarkets) -> int:
     applies = gains.applies
     if ATTACKS[name].floors_must_fit:
         applies = applies & markets.floors_fit()
-    return int((applies & (gains.gain > gains.allowance)).sum())
+    return int((applies & gains.pays).sum())
 
 
 def test_asking_kelly_for_more_pays_what_a_hand_calculation_says() -> None:
@@ -194,6 +198,42 @@ def test_vcg_charges_make_truth_best_where_one_price_for_all_does_not() -> None:
     assert paying("split_2", Vcg(), markets) == 0
     assert paying("under_report", KellyCharged(), markets) >= 10
     assert paying("collusion", Vcg(), markets) >= 5
+
+
+def test_what_pays_is_more_than_the_allowance() -> None:
+    ones = np.ones(3)
+    gains = Gains(
+        gain=np.array([-1.0, 1.0, 1.01]),
+        allowance=ones,
+        value=ones,
+        quantum_value=ones,
+        applies=ones > 0,
+    )
+
+    assert gains.pays.tolist() == [False, False, True]
+
+
+class Hill(Mbcas):
+    """Gives the first of two bidders most for asking for this share of 1000m."""
+
+    def __init__(self, top_ratio: float) -> None:
+        self._top = round(1000 * top_ratio)
+
+    def clear(
+        self, bids: Bids, capacity_millicores: IntArray, *, quantum_millicores: int
+    ) -> Clearing:
+        clearing = super().clear(bids, capacity_millicores, quantum_millicores=quantum_millicores)
+        off = abs(int(bids.need_millicores[0]) - self._top)
+        return replace(clearing, allocation_millicores=whole([max(1000 - off, 0), 0]))
+
+
+@pytest.mark.parametrize("top_ratio", [0.863, 1.137, 1.412])
+def test_the_local_search_reaches_a_top_between_the_grid_s_points_from_either_side(
+    top_ratio: float,
+) -> None:
+    gains = attack("local_search", Hill(top_ratio), two_pods((1000, 1000), 1000))
+
+    assert gains.gain[0] == pytest.approx(19 * 1000 * abs(top_ratio - 1))
 
 
 def test_a_deviation_starts_from_the_same_moment_each_time(markets: OneShotMarkets) -> None:

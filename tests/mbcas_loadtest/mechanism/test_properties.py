@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from mbcas_core.market.clearing import Bids, Clearing, clear, sum_by, sum_counted_floors
 from mbcas_core.market.orders import Grants, OrderRows, clear_orders
 from mbcas_core.market.pods import PodBids, PodClearing, clear_pods
-from mbcas_core.units import IntArray
+from mbcas_core.units import FloatArray, IntArray
 from mbcas_loadtest.mechanism import properties_audits
 from mbcas_loadtest.mechanism.markets import Markets, draw_markets, markets_of
 from mbcas_loadtest.mechanism.properties import PROPERTIES
-from mbcas_loadtest.mechanism.verdicts import MBCAS, Mechanism
+from mbcas_loadtest.mechanism.verdicts import MBCAS, Mechanism, above_base
 from tests.mbcas_core.market.strategies import nodes_of_pods
 from tests.mbcas_loadtest.mechanism import broken
 
@@ -126,6 +126,37 @@ def test_shares_that_are_not_numbers_are_seen(name: str) -> None:
 
     with np.errstate(invalid="ignore"):  # As outside of tests.
         verdict = PROPERTIES[name](markets, np.random.default_rng(0), Mechanism(clear=level_lost))
+
+    assert verdict.violated.any()
+
+
+def test_a_rule_under_which_a_lie_does_no_harm_is_seen() -> None:
+    markets = draw_markets(seed=1, batch=0, count=60)
+
+    verdict = PROPERTIES["strategy-proof"](
+        markets, np.random.default_rng(0), broken.break_clearing(broken.reports_ignored)
+    )
+
+    assert verdict.violated.any()
+
+
+def test_a_price_that_falls_as_a_need_grows_is_seen() -> None:
+    def hurt(clearing: Clearing, sign: int) -> Clearing:
+        return replace(
+            clearing, level=clearing.level * (1 + 1e-3 * clearing.demand_millicores) ** sign
+        )
+
+    def cheaper(bids: Bids, capacity_millicores: IntArray, *, quantum_millicores: int) -> Clearing:
+        return hurt(clear(bids, capacity_millicores, quantum_millicores=quantum_millicores), 1)
+
+    def share(bids: Bids, clearing: Clearing, base: IntArray) -> FloatArray:
+        return above_base(bids, hurt(clearing, -1), base)
+
+    markets = draw_markets(seed=1, batch=0, count=60)
+
+    verdict = PROPERTIES["monotone"](
+        markets, np.random.default_rng(0), Mechanism(clear=cheaper, above=share)
+    )
 
     assert verdict.violated.any()
 
