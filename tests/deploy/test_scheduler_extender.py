@@ -302,6 +302,31 @@ async def test_a_body_that_is_too_large_is_refused_before_it_is_read(
     assert words in answer
 
 
+async def test_a_connection_too_many_is_closed_until_another_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mbcas_extender.web.CONNECTIONS_MAX", 1)
+    async with world({}) as it:
+        _, idle = await asyncio.open_connection("127.0.0.1", it.port)
+        surplus, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        async with asyncio.timeout(WAIT_SECONDS):
+            assert await surplus.read() == b""
+        writer.close()
+        idle.close()
+        await eventually_answers(it.port)
+
+
+async def eventually_answers(port: int) -> None:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while True:
+            try:
+                assert (await ask(port, "/healthz")).status == 200
+            except OSError:
+                await asyncio.sleep(0.01)
+            else:
+                return
+
+
 async def test_field_names_are_read_in_any_case() -> None:
     body = recorded("batch-names").replace(b'"NodeNames"', b'"nodenames"')
     body = body.replace(b'"Pod"', b'"pod"').replace(b'"Nodes"', b'"nodes"')
