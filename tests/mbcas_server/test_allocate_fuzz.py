@@ -61,6 +61,11 @@ REQUESTS = st.builds(
 Call = Callable[..., bytes]
 
 
+def capped(*, floor: int, cap: int) -> pb.AllocateRequest:
+    bid = pb.Bid(id="a", need_millicores=9, floor_millicores=floor, cap_millicores=cap, weight=1)
+    return pb.AllocateRequest(capacity_millicores=1000, bids=[bid])
+
+
 @st.composite
 def legal_requests(draw: st.DrawFn) -> pb.AllocateRequest:
     bids = draw(st.lists(LEGAL_BIDS, max_size=8))
@@ -193,7 +198,10 @@ def check(request: pb.AllocateRequest, answer: pb.AllocateResponse | Refusal) ->
     assert 0 <= answer.price.shortage <= 1
     if max(needs, default=0) <= EXACT_MILLICORES:
         by_hand = clear_plainly(market).allocations[: len(got)]
-        assert all(abs(a - b) <= market.quantum for a, b in zip(got, by_hand, strict=True))
+        # Among weights that are far apart, rounding may give a unit to another bid.
+        usual = all(10 <= bid.weight <= 8_000 for bid in request.bids)
+        off_most = 0 if usual else market.quantum
+        assert all(abs(a - b) <= off_most for a, b in zip(got, by_hand, strict=True))
     if not request.node:
         assert sum(got) == min(market.capacity, sum(needs))
 
@@ -205,6 +213,8 @@ def check(request: pb.AllocateRequest, answer: pb.AllocateResponse | Refusal) ->
 @example(request=pb.AllocateRequest(node="gone", bids=[pb.Bid()]))
 @example(request=pb.AllocateRequest(capacity_millicores=10**9, bids=[pb.Bid(id="a", weight=1e12)]))
 @example(request=pb.AllocateRequest(capacity_millicores=1, bids=[pb.Bid()] * 30))
+@example(request=capped(floor=300, cap=299))
+@example(request=capped(floor=300, cap=300))
 def test_every_request_is_answered_right_or_refused_by_field(
     allocate: Call, request: pb.AllocateRequest
 ) -> None:
