@@ -165,6 +165,15 @@ def test_water_stands_at_the_level_in_every_vessel_that_is_not_full() -> None:
             assert height <= picture.level + rounding
 
 
+def test_a_vessel_is_no_higher_than_its_cap() -> None:
+    bids = [bid("declared", 900), bid("default", 900), bid("promised", 2000, floor=800)]
+    bids[0].cap_millicores = 500
+
+    picture = answered(pb.AllocateRequest(capacity_millicores=1000, bids=bids))
+
+    assert [vessel.need for vessel in picture.vessels] == [500, 750, 800]
+
+
 def test_each_bid_is_named_with_what_it_gets_and_needs() -> None:
     for count in (1, 2, 60):
         bids = [bid(f"pod-{number}", 100 + number, weight=1.0 + number) for number in range(count)]
