@@ -2,9 +2,10 @@
 
 **Rule** (`refusal_floor_step` in `mbcas_core.market.participation`, off by default). A pod that
 declared a_i and needs r_i refuses where x_i < min(a_i, r_i). After three refusals in a row, each
-further one adds a step, a share of a_i, to its floor, up to a_i in all. Growth is paid from the
-node's surplus, scaled down to it where it is more. (There, who no longer refuses loses the growth
-after a while and starts anew; here it keeps the growth, which is what one round of the cycle pays.)
+further one adds a step, a share of a_i, to its floor, up to a_i with what was promised. Growth is
+paid from the node's surplus, scaled down to it where it is more: `grow_floors`, as in production.
+(There, who no longer refuses loses the growth after a while and starts anew; here it keeps the
+growth, which is what one round of the cycle pays.)
 
 **Why it is off.** a_i is declared, costs nothing, and is paid for.
 
@@ -14,11 +15,14 @@ declares 900, its floor grows by up to the surplus of 800, to 900, and the other
 
 import numpy as np
 
-from mbcas_core.market.clearing import Bids, Clearing, clear, sum_by
+from mbcas_core.market.clearing import Bids, Clearing, clear, sum_counted_floors
+from mbcas_core.market.participation import PATIENCE_ROUNDS, grow_floors
+from mbcas_core.market.pods import NO_CAP_MILLICORES, PodBids
 from mbcas_core.units import IntArray
 from mbcas_loadtest.mechanism.rules.rule import Facts, Rule, with_floors
 
-PATIENCE_ROUNDS = 3
+PLAN_STEP_RATIO = 0.1
+"""That of the preset `plan`."""
 
 
 class RefusalFloor(Rule):
@@ -26,7 +30,7 @@ class RefusalFloor(Rule):
 
     name = "refusal_floor"
 
-    def __init__(self, *, step_ratio: float = 0.25) -> None:
+    def __init__(self, *, step_ratio: float = PLAN_STEP_RATIO) -> None:
         assert 0.0 < step_ratio <= 1.0, "a step is a share of what was declared acceptable"
         self._step_ratio = step_ratio
         self._facts: Facts | None = None
@@ -49,25 +53,32 @@ class RefusalFloor(Rule):
             refused = np.zeros(bids.market.size, dtype=np.int64)
         assert refused.size == bids.market.size, "row i stays the same bidder until reset is called"
 
-        floor = bids.floor_millicores + self._grow(bids, capacity_millicores, acceptable, refused)
+        floor = self._grow(bids, capacity_millicores, acceptable, refused)
         cleared = clear(
             with_floors(bids, floor), capacity_millicores, quantum_millicores=quantum_millicores
         )
         refuses = cleared.allocation_millicores < np.minimum(acceptable, bids.need_millicores)
-        kept = refuses | (refused > PATIENCE_ROUNDS)
-        self._refused_in_a_row = np.where(kept, refused + 1, 0)
+        kept = np.where(refused > PATIENCE_ROUNDS, refused, 0)
+        self._refused_in_a_row = np.where(refuses, refused + 1, kept)
         return cleared
 
     def _grow(
         self, bids: Bids, capacity: IntArray, acceptable: IntArray, refused: IntArray
     ) -> IntArray:
-        """Returns what floors grow by, within the need and the market's surplus."""
+        """Returns the floors with what refusals have earned."""
         steps = np.minimum(np.maximum(refused - PATIENCE_ROUNDS, 0) * self._step_ratio, 1.0)
-        counted = np.minimum(bids.floor_millicores, bids.need_millicores)
-        wished = np.minimum(steps * acceptable, bids.need_millicores - counted)
-        wished_sum = np.bincount(bids.market, wished, capacity.size)
-        surplus = np.maximum(capacity - sum_by(bids.market, counted, capacity.size), 0)
-        share = np.ones(capacity.size)
-        np.divide(surplus, wished_sum, out=share, where=wished_sum > surplus)
-        growth: IntArray = np.floor(wished * share[bids.market]).astype(np.int64)
-        return growth
+        rows = bids.market.size
+        return grow_floors(
+            PodBids(
+                pod=np.arange(rows),
+                need_millicores=bids.need_millicores,
+                floor_millicores=bids.floor_millicores,
+                weight=np.ones(rows),
+                node=bids.market,
+                pod_cap_millicores=np.full(rows, NO_CAP_MILLICORES),
+                pod_weight=bids.weight,
+            ),
+            acceptable_millicores=acceptable,
+            growth_millicores=(steps * acceptable).astype(np.int64),
+            surplus_millicores=capacity - sum_counted_floors(bids, capacity.size),
+        )

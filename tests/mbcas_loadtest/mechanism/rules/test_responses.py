@@ -55,6 +55,17 @@ def test_floors_grow_for_whoever_refuses_often_enough() -> None:
     assert allocate(rule, bids, 1000) == [900, 100]
 
 
+def test_a_grown_floor_is_no_more_than_what_was_called_acceptable() -> None:
+    rule = RefusalFloor()
+    rule.observe(facts_of([1000, 1000, 1000], acceptable=[500, 0, 0]))
+    bids = bids_of([1000, 1000, 1000], floors=[100, 100, 100])
+
+    rounds = [allocate(rule, bids, 1200) for _ in range(3 * rule.settling_rounds)]
+
+    # Content from a floor of 250 on: 250 + 750 / 3 = 500.
+    assert rounds[-1] == [500, 350, 350]
+
+
 def test_nobody_who_is_content_gets_a_higher_floor() -> None:
     rule = RefusalFloor()
     rule.observe(facts_of([1000, 1000], acceptable=[400, 0]))
