@@ -13,6 +13,10 @@
 | split_below_least | pods of less than 10m, each of which counts 10m | nothing |
 | collusion_with_payments | two pods, whose sum counts | nothing: a share can be sold |
 
+Two have no effect by construction, and their 0 of N tells nothing about MBCAS: its clearing reads
+no acceptable share (that attack is there for `refusal_floor`), and a bounded claim is the own
+class. That the server bounds claims is for its tests to show.
+
 The last four are the admission's business: what a pod may claim, ask for and how many there may be
 is bounded by quota, not by the market. They are measured so that the bound's worth is known.
 """
