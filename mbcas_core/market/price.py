@@ -16,7 +16,8 @@
 - Shortage everywhere, with slope at most 1 / sum r in C and in each need; but where C = 0 it is 1
   as soon as anybody needs anything.
 - Lambda wherever there is a surplus that does not suffice, 0 < S < sum s, a need that passes its
-  floor included, for L does not jump. Its slope does, where a bidder is filled. It grows without
+  floor included, for L does not jump. Its slope does, where a bidder is filled: dL/dC is 1 over the
+  weight of those who are not, so it may be steep where only light ones are left. It grows without
   bound as S goes to 0, up to SHADOW_PRICE_MAX, where it stays. It **jumps where rationing begins**:
   as C rises to sum r it falls to the least w_i / s_i, and is 0 from there on. Where nobody asks for
   more than their floor it jumps from 0 to its greatest.
@@ -24,8 +25,9 @@
   rationing begins and, besides, where a need passes its floor: a bidder that asks for anything
   counts in W with its whole weight.
 
-V itself is continuous and concave in C for 0 < S; from C = sum r on it stays what it is. The audit
-and the tests compare lambda with its differences (`find_welfare_terms`).
+V itself is continuous and concave in C for 0 < S; from C = sum r on it stays what it is. So its
+slopes between C and C - 1m or C + 1m enclose lambda, and the tests hold it against them, term by
+term (`find_welfare_terms`): a sum of terms of very different size would lose the small ones.
 
 Example: S = 400m, weights 300 and 100, neither filled: L = 400 / 400 = 1m per unit of weight,
 lambda = 1000 per core, normalized 1. If needs are 600m and 500m and C = 900m, the shortage is

@@ -107,6 +107,9 @@ def wished_goods(decision: DecisionView, parameters: Parameters) -> list[str]:
         band = max(parameters.band_millicores, parameters.band_ratio * billed + 1)
         if takes_part[good] and more >= band:
             wished.append(good)
+    # A reservation above its ceiling needs room in both; without a limit it counts in both.
+    if "reservation" in wished and (targets["reservation"] or 0) > order.billed_ceiling_millicores:
+        wished.append("ceiling")
     return wished
 
 
