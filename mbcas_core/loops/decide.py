@@ -67,6 +67,8 @@ class _Number:
     """The target, or the most of a cut that one round allows."""
     up: BoolArray
     down: BoolArray
+    down_for_debts: BoolArray
+    """The same without the relative band."""
 
 
 def wish(
@@ -81,6 +83,9 @@ def wish(
     contested = state.decisions.rationed[rows] & _contested(
         state, selection, standing, targets, up_request=up_request, up_limit=up_limit
     )
+    paying = contested & _has_debt(state, selection, standing, targets)
+    down_request |= request.down_for_debts & paying & ~up_request
+    down_limit |= limit.down_for_debts & paying & ~up_limit
     cutting = down_request | down_limit
     # A lift is not cut, unless others wait for what the market says it has too much.
     protected = cutting & (standing.young | (standing.lifted & down_limit & ~contested))
@@ -163,7 +168,18 @@ def _compare(
         band_millicores=parameters.band_millicores,
     )
     cut = hysteresis.limit_cut(applied, target, cut_max_ratio=parameters.cut_max_ratio)
-    return _Number(target=target, cut=cut, up=moves & up, down=moves & down)
+    # The band keeps noise from becoming orders; it must not keep a row above its share while another
+    # lacks what it is owed.
+    for_debts = hysteresis.worth_cutting(
+        applied, target, band_ratio=0.0, band_millicores=parameters.band_millicores
+    )
+    return _Number(
+        target=target,
+        cut=cut,
+        up=moves & up,
+        down=moves & down,
+        down_for_debts=moves & for_debts,
+    )
 
 
 def _contested(
@@ -193,6 +209,18 @@ def _contested(
         wanted_sum = np.bincount(node, rise, m)
         contested |= (wanted_sum > 0) & (wanted_sum + np.bincount(node, billed, m) > bound)
     everyone: BoolArray = contested[node]
+    return everyone
+
+
+def _has_debt(
+    state: State, selection: Selection, standing: Standing, targets: Targets
+) -> BoolArray:
+    """True for every row of a node on which a row lacks a band's worth of what it is owed."""
+    good = targets.reservation
+    owed = np.where(good.takes_part, np.minimum(good.floor_millicores, good.target_millicores), 0)
+    lacks = owed - standing.billed_request >= state.parameters.band_millicores
+    owing = np.bincount(selection.node_of_row, lacks, selection.nodes.size) > 0
+    everyone: BoolArray = owing[selection.node_of_row]
     return everyone
 
 
