@@ -18,7 +18,7 @@ from mbcas_core.errors import UnknownNodeError, UnknownPodError
 from mbcas_core.views import DecisionView, MarketView
 from mbcas_server.clock import Clock
 from mbcas_server.core import Core
-from mbcas_server.core_thread import CoreThread
+from mbcas_server.core_thread import Breaths, CoreThread
 
 CONTAINER_LABELS = ("node", "namespace", "pod", "container")
 GOOD_LABELS = ("node", "good")
@@ -144,7 +144,9 @@ class MarketMetrics:
     def _add_nodes(
         self, families: _Families, rows: list[DecisionView], nodes: Iterable[str], core: Core
     ) -> None:
+        breaths = Breaths(self._clock)
         for node in nodes:
+            breaths.take()
             rows_left = self._containers_max - len(rows)
             try:
                 view = core.market_view(node, include_containers=rows_left > 0)
@@ -152,7 +154,7 @@ class MarketMetrics:
                 continue  # It went while others had their turn.
             _add_prices(families, view)
             families.refusing_pods.add_metric((view.node,), view.refusing_pods)
-            rows += itertools.islice(_decisions(core, view), rows_left)
+            rows += itertools.islice(_decisions(core, view, breaths), rows_left)
 
     def _add_containers(self, families: _Families, rows: list[DecisionView]) -> None:
         now_seconds = self._clock.now_seconds()
@@ -166,9 +168,10 @@ class MarketMetrics:
             families.classification.add_metric((name,), count)
 
 
-def _decisions(core: Core, view: MarketView) -> Iterable[DecisionView]:
+def _decisions(core: Core, view: MarketView, breaths: Breaths) -> Iterable[DecisionView]:
     pods = dict.fromkeys((row.namespace, row.pod) for row in view.containers)
     for namespace, pod in pods:
+        breaths.take()
         try:
             decisions = core.explain_pod(namespace, pod)
             # A pod of this name may be on other nodes too, and has its series there.

@@ -21,7 +21,7 @@ from mbcas_core.errors import FieldError, InvalidInputError, UnknownNodeError
 from mbcas_server.answers import Answers
 from mbcas_server.clock import Clock
 from mbcas_server.core import Core
-from mbcas_server.core_thread import CoreThread
+from mbcas_server.core_thread import Breaths, CoreThread
 from mbcas_server.metrics import Metrics
 from mbcas_server.settings import Settings
 from mbcas_server.status import Context, RefusedError
@@ -163,9 +163,11 @@ class MarketService:
         def read_some(core: Core) -> list[pb.NodeMarket]:
             """Returns what could be read in a slice of time; nothing at the end."""
             answers = Answers(self.clock)
+            breaths = Breaths(self.clock)
             begin_seconds = self.clock.now_seconds()
             markets = []
             for name in left:
+                breaths.take()
                 with suppress(UnknownNodeError):  # It may have gone since the names were read.
                     view = core.market_view(name, include_containers=include_containers)
                     market = answers.market(view)
