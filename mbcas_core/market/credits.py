@@ -99,7 +99,7 @@ def lend(
     got = cleared.allocation_millicores
     least = np.minimum(acceptable_millicores, pods.need_millicores)
     fits = ~cleared.floors_reduced[pods.market]
-    wish: IntArray = np.where(fits & (got < least), np.minimum(least - got, balance), 0)
+    wish: IntArray = np.where(got < least, np.minimum(least - got, balance), 0)
     if not wish.any():
         return np.zeros_like(got)
     kept = np.maximum(find_static_shares(pods, capacity_millicores), least)

@@ -230,6 +230,23 @@ def test_every_reason_has_a_sentence() -> None:
     assert set(SENTENCES) == set(Reason)
 
 
+def test_a_pod_weighs_what_the_containers_that_are_left_were_admitted_with() -> None:
+    replay = Replay()
+    replay.run(
+        "attach n allocatable=2000\n"
+        "container stays request=300 limit=300 pod=p\n"
+        "container goes request=500 limit=500 pod=p\n"
+        "tick\n"
+    )
+    (_, both) = explain.explain_pod(replay.rounds, "shop", "p")
+
+    gone = Report(full_inventory=False, removed_handles=(2,))
+    replay.rounds.handle(ReportArrived(node="n", time_seconds=2.0, report=gone))
+
+    (alone,) = explain.explain_pod(replay.rounds, "shop", "p")
+    assert (both.container.weight, alone.container.weight) == (800.0, 300.0)
+
+
 RECOMMENDED = """
 parameters round_period_seconds=1
 attach n allocatable=2000

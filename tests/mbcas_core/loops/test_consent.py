@@ -43,8 +43,13 @@ def replay(*, seconds: int, acceptable: int = 520, **parameters: float) -> Repla
     return found
 
 
-def decision_of(found: Replay, pod: str) -> DecisionView:
-    (decision,) = explain.explain_pod(found.rounds, "shop", pod)
+def decision_of(found: Replay, pod: str, container: str | None = None) -> DecisionView:
+    """The last decision about a container, by default the one that is called as its pod is."""
+    (decision,) = [
+        decision
+        for decision in explain.explain_pod(found.rounds, "shop", pod)
+        if decision.container.container == (container or pod)
+    ]
     return decision
 
 
@@ -80,6 +85,28 @@ def test_credits_lift_a_pod_for_as_long_as_its_purse_lasts() -> None:
     assert decision_of(poor, "picky").container.credits == 0
     assert decision_of(poor, "picky").reservation.credit_millicores == 0
     assert decision_of(poor, "picky").container.refused
+
+
+def test_a_container_whose_request_is_fixed_counts_toward_what_credits_are_paid_for() -> None:
+    script = """
+parameters round_period_seconds=1 credit_endowment_millicore_rounds=1000
+attach n allocatable=1400
+container quiet request=300 limit=300 policy=hard-quota
+container fixed request=300 limit=300 pod=mixed policy=limits-only acceptable=860
+container picky request=300 limit=300 pod=mixed policy=hard-quota acceptable=860
+container other request=300 limit=300 policy=hard-quota
+use quiet usage=20
+use fixed usage=200
+use picky usage=900
+use other usage=900
+tick 5
+"""
+    found = Replay()
+    found.run(script)
+
+    good = decision_of(found, "mixed", "picky").reservation
+    assert good.credit_millicores > 0
+    assert 300 + good.pod_allocation_millicores == 860
 
 
 def test_a_floor_that_grows_with_refusals_stops_at_what_is_acceptable_and_falls_back() -> None:

@@ -139,6 +139,28 @@ def test_a_recommendation_answers_to_the_market_with_everyone() -> None:
         assert decision.headroom.response_shortage == pytest.approx(seen, abs=0.006)
 
 
+def test_beside_a_recommendation_the_others_answer_to_the_market_that_there_is() -> None:
+    script = (
+        CROWDED.replace("priority=low", "mode=recommend")
+        + """
+container api request=100 limit=100 policy=hard-quota
+use api usage=400
+"""
+    )
+    parameters = replace(AUTO, price_response=PriceResponse.FROZEN, elasticity=INELASTIC)
+
+    decisions = replay(script, parameters)
+
+    assert shortage_without(decisions, "batch") > 0.3
+    seen = decisions["batch"].headroom.response_shortage
+    assert seen == pytest.approx(shortage_without(decisions, "batch"), abs=0.006)
+    real = {name: decision for name, decision in decisions.items() if name != "batch"}
+    for name, decision in real.items():
+        assert shortage_without(real, name) > 0.1
+        seen = decision.headroom.response_shortage
+        assert seen == pytest.approx(shortage_without(real, name), abs=0.006)
+
+
 @pytest.mark.parametrize(
     ("allocatable", "low", "high"), [(1000, 0.5, 1.0), (2200, 0.2, 0.5), (3000, 0.0, 0.2)]
 )
