@@ -168,8 +168,8 @@ def _compare(
         band_millicores=parameters.band_millicores,
     )
     cut = hysteresis.limit_cut(applied, target, cut_max_ratio=parameters.cut_max_ratio)
-    # The band keeps noise from becoming orders; it must not keep a row above its share while another
-    # lacks what it is owed.
+    # The band keeps noise from becoming orders; it must not keep a row above its share while
+    # another lacks what it is owed.
     for_debts = hysteresis.worth_cutting(
         applied, target, band_ratio=0.0, band_millicores=parameters.band_millicores
     )

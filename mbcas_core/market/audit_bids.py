@@ -54,6 +54,8 @@ def _find_wishes(each: Round) -> IntArray:
     wish[hard] = rows.ceiling_need_millicores[hard]
     only = (rows.policy == Policy.REQUESTS_ONLY) & rows.has_limit
     wish[only] = np.minimum(wish, rows.fixed_ceiling_millicores)[only]
+    both = (rows.policy == Policy.REQUESTS_AND_LIMITS) & rows.has_limit
+    wish[both] = np.minimum(wish, rows.admitted_limit_millicores)[both]
     wish[~each.reserves] = 0
     return wish
 

@@ -3,7 +3,8 @@
 **Reservations.** What is available on a node is A = allocatable - requests of unmanaged pods -
 reservations of rows that are fixed. The reserve bounds the surplus but never cuts into floors:
 supply C = max(A - reserve, min(A, sum b')), at least 0. A row bids its need; its floor is its
-admitted request, which `min-cpu` may lower.
+admitted request, which `min-cpu` may lower. No reservation is bid above the admitted limit: what is
+used beyond it is the ceiling's business.
 
 What idles is reclaimed (a floor counts only up to the need), but the scheduler hands out what is
 freed, so a node gives up at most F = `reclaim_max_fraction` of its allocatable CPU: where the rows
@@ -16,6 +17,11 @@ max(f, ceiling need - reservation, 0). Ceilings may add up to `ceiling_overcommi
 there is for managed rows, so the supply is that less all reservations and less the headroom of
 fixed rows, but at least sum f: admitted limits are never cut. A node on which a strict row bids has
 overcommit 1, so that its ceilings fit the node as far as admitted limits of others allow.
+
+**The goods do not mix**, unless strict: with x_r at most the admitted limit, a row that is rationed
+has the ceiling x_r + f + w L = admitted limit + w L, and the surplus that L shares out is what
+ceilings may add up to less the sum of admitted limits. The own reservation is in neither, so a
+false reservation need buys no ceiling.
 
 **What refusals and credits change.** Reservations alone: floors may have grown out of the surplus
 (`participation`), and between the two levels credits may move a part from pod to pod (`credits`).
@@ -236,9 +242,13 @@ def _find_reservation_needs(rows: MarketRows) -> IntArray:
     """Returns the reservation needs as the policies have them."""
     hard_quota = rows.policy == Policy.HARD_QUOTA
     need = np.where(hard_quota, rows.ceiling_need_millicores, rows.reservation_need_millicores)
-    # Where only the request moves, it must stay under the limit.
-    under_limit = (rows.policy == Policy.REQUESTS_ONLY) & rows.has_limit
-    bounded: IntArray = np.where(under_limit, np.minimum(need, rows.fixed_ceiling_millicores), need)
+    # Where only the request moves, it must stay under the limit; where both do, under the admitted.
+    limit = np.where(
+        rows.policy == Policy.REQUESTS_ONLY,
+        rows.fixed_ceiling_millicores,
+        rows.admitted_limit_millicores,
+    )
+    bounded: IntArray = np.where(rows.has_limit & ~hard_quota, np.minimum(need, limit), need)
     return bounded
 
 

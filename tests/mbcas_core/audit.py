@@ -177,6 +177,16 @@ def _scaled(need: float, factor: float) -> int:
     return max(math.ceil(whole * factor), min(whole, 10))
 
 
+def _reservation_wish(decision: DecisionView) -> int:
+    """The reservation need, at most the limit: the admitted one where the market sets both."""
+    container, wish = decision.container, decision.headroom.reservation_need_millicores
+    if not container.ceiling.applied_millicores:
+        return wish
+    if container.policy == Policy.REQUESTS_ONLY:
+        return min(wish, decision.order.billed_ceiling_millicores)
+    return min(wish, container.ceiling.admitted_millicores or wish)
+
+
 def _bid(decision: DecisionView, parameters: Parameters) -> list[str]:
     """From needs to what was bid."""
     wrong: list[str] = []
@@ -186,9 +196,7 @@ def _bid(decision: DecisionView, parameters: Parameters) -> list[str]:
     least = 0.0 if lifted else 1.0
     if bid.takes_part:
         hard = container.policy == Policy.HARD_QUOTA
-        wish = h.ceiling_need_millicores if hard else h.reservation_need_millicores
-        if container.policy == Policy.REQUESTS_ONLY and container.ceiling.applied_millicores:
-            wish = min(wish, decision.order.billed_ceiling_millicores)
+        wish = h.ceiling_need_millicores if hard else _reservation_wish(decision)
         given_up = max(bid.floor_millicores - wish, 0)
         need = max(wish, bid.floor_millicores - bid.reclaim_factor * given_up)
         if not (lifted and hard):

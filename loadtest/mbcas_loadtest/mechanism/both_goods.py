@@ -4,20 +4,20 @@ Each good's clearing is strategy-proof by itself, and that is all that is claime
 independent, though: a ceiling is x_c = x_r + h, a reservation and the headroom above it, and both
 the floor f = max(0, limit - x_r) and the wish for headroom are counted from the reservation.
 
-**Where a lie pays.** Let headroom be rationed, h = f + w L. Below the admitted limit a millicore of
-reservation takes one from f, and the ceiling stays at limit + w L. Above the limit, and for a
-strict row everywhere, f = 0: the millicore comes on top. Whoever cares about its ceiling then
-overstates its reservation need, at the price of what idles there. Where the policy fixes the
-reservation (`limits-only`) or the ceiling is the reservation (`hard-quota`) there is one good, and
-nothing of this.
+**Where a lie pays.** Let headroom be rationed, h = f + w L. A millicore of reservation takes one
+from f, and the ceiling stays at limit + w L: as no reservation is above the limit, nothing is to be
+had. But a strict row has f = 0, and there the millicore comes on top. Whoever cares about its
+ceiling then overstates its reservation need, at the price of what idles there. Where the policy
+fixes the reservation (`limits-only`) or the ceiling is the reservation (`hard-quota`) there is one
+good, and nothing of this.
 
 **Payoff.** Needs are certain: u = - c_t (theta - x)+ - c_w (x - theta)+, summed over both goods,
 with c_w = 1 and c_t = (1 - tau) / tau. A gain counts above the worth of a quantum in each good.
 
-**Example.** C = 1000, overcommit 1.5, no caps; two containers with requests 200 and limits 300, of
-reservation needs 300 and ceiling needs 2000. Both reservations are met, and the headroom of
-1500 - 600 = 900 is halved: ceilings 750 and 750. If the first asks for a reservation of 700, it
-gets that, and half of the headroom of 1500 - 1000 = 500 beside it: ceilings 950 and 550.
+**Example.** C = 1000, no caps; two strict containers with requests 200 and limits 600, of
+reservation needs 200 and ceiling needs 2000. Both reservations are met, and the headroom of
+1000 - 400 = 600 is halved: ceilings 500 and 500. If the first asks for a reservation of 600, it
+gets that, and half of the headroom of 1000 - 800 = 200 beside it: ceilings 700 and 300.
 """
 
 from dataclasses import dataclass, replace

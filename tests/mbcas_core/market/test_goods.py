@@ -155,6 +155,27 @@ def test_where_only_the_request_moves_it_stays_under_the_limit(world: World) -> 
 
 
 @given(worlds())
+def test_no_reservation_is_above_what_the_container_was_admitted_to_use(world: World) -> None:
+    rows, targets = world.rows, world.clear()
+
+    both = rows.takes_part & rows.has_limit & (rows.policy == Policy.REQUESTS_AND_LIMITS)
+    assert (targets.reservation_millicores <= rows.admitted_limit_millicores)[both].all()
+
+
+def test_a_false_reservation_need_buys_no_ceiling() -> None:
+    row = {"request": 200, "limit": 300, "ceiling_need": 2000}
+    rival = row | {"reservation_need": 300}
+    true, false = row | {"reservation_need": 300}, row | {"reservation_need": 700}
+    parameters = Parameters(ceiling_overcommit=1.5, reserve_millicores=0, reserve_ratio=0.0)
+
+    honest = one_node(true, rival, allocatable=1000, parameters=parameters).clear()
+    lying = one_node(false, rival, allocatable=1000, parameters=parameters).clear()
+
+    assert honest.ceiling_millicores.tolist() == [750, 750]
+    assert lying.ceiling_millicores.tolist() == [750, 750]
+
+
+@given(worlds())
 def test_with_everyone_taking_part_nobody_is_fixed_by_mode(world: World) -> None:
     everyone = with_everyone(world)
 
@@ -269,7 +290,7 @@ def test_a_declared_most_below_the_admitted_limit_does_not_cut_the_ceiling() -> 
 @pytest.mark.parametrize("fixed", [{"takes_part": False}, {"policy": Policy.LIMITS_ONLY}])
 def test_a_fixed_reservation_leaves_the_supply(fixed: dict[str, int | bool]) -> None:
     world = one_node(
-        {"request": 1500, "limit": 1500} | fixed, {"request": 100, "limit": 100, "need": 2900}
+        {"request": 1500, "limit": 1500} | fixed, {"request": 100, "limit": 4000, "need": 2900}
     )
 
     targets = world.clear()
