@@ -136,7 +136,7 @@ def _cleared(good: pb.GoodDecision, name: str) -> list[str]:
     sentences = [
         f"It needs {cpu(good.need_millicores)}, its floor is {cpu(good.floor_millicores)}."
     ]
-    if good.reclaim_factor < 1:
+    if name == "reservation" and good.reclaim_factor < 1:
         sentences[0] += (
             f" Only {percent(good.reclaim_factor)} of what could be reclaimed on the node may be."
         )
@@ -188,9 +188,10 @@ def _container_share(good: pb.GoodDecision) -> str:
     level = optional(good, "pod_level")
     if level is None:
         return f"The pod has enough for its containers: the target is {got}."
-    if good.floors_reduced:
-        return f"The pod shares what it got by its containers' floors. The target is {got}."
     owed = min(good.floor_millicores, good.need_millicores)
+    # A cap below its containers' floors leaves a pod short of them on any node.
+    if good.floors_reduced or good.target_millicores < owed:
+        return f"The pod shares what it got by its containers' floors. The target is {got}."
     share = min(owed + good.container_weight * level, good.need_millicores)
     return (
         f"The pod shares what it got: {cpu(owed)} + {good.container_weight:g} {TIMES} "

@@ -82,4 +82,28 @@ def test_floors_that_do_not_fit_are_told_as_shares_of_floors(need: int, share: i
     text = told(replace(decision, reservation=good))
 
     assert f"50 % of its floor, or its need where that is less: {share}m." in text
-    assert "450m, -20m of it by credits" in text
+    assert "450m after giving 20m for credits" in text
+
+
+def test_a_pod_capped_below_its_containers_floors_is_told_to_share_by_floors() -> None:
+    decision = plain_decision()
+    good = replace(
+        decision.reservation,
+        need_millicores=400,
+        floor_millicores=300,
+        target_millicores=250,
+        pod_level=0.8,
+    )
+
+    text = told(replace(decision, reservation=good))
+
+    assert "by its containers' floors. The target is 250m." in text
+
+
+def test_what_may_be_reclaimed_is_told_of_reservations_alone() -> None:
+    decision = plain_decision()
+    bounded = replace(decision.reservation, reclaim_factor=0.5, takes_part=True)
+
+    text = told(replace(decision, reservation=bounded, ceiling_headroom=bounded))
+
+    assert text.count("Only 50 % of what could be reclaimed") == 1
