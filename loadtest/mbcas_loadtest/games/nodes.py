@@ -73,7 +73,8 @@ class Nodes:
             facts: The containers of each game, one per slot; entry s has the handle s + 1.
             seed: Part of the nodes' names, which set the phases of their rounds.
         """
-        self.rounds = Rounds(parameters)
+        # What is simulated is audited in every round.
+        self.rounds = Rounds(replace(parameters, audit_share=1.0))
         self.names = [f"game-{seed}-{game}" for game in range(len(facts))]
         self._games = {name: game for game, name in enumerate(self.names)}
         shape = (len(facts), len(facts[0]))
