@@ -62,6 +62,7 @@ def test_lies_about_both_goods_are_told_by_policy(figures: dict[str, Any]) -> No
 
     assert goods["limits-only"]["paying_markets"] == 0
     assert goods["limits-only"]["paying_ratio_upper_bound"] == pytest.approx(3 / 60)
+    assert goods["requests-and-limits"]["paying_markets"] == 0
     assert goods["requests-and-limits, strict"]["paying_ratio"] > 0.3
     assert not any("goods" in claim for claim in figures["claims_broken"])
 
