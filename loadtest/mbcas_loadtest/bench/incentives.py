@@ -12,8 +12,8 @@ the share of markets where it pays more than a hundredth, and the regret, which 
 rounding's part left in and losses counted as 0. For an inflated request, the gain is also given in
 millicores that are always useful per core of quota that it takes. `both_goods` tells by policy
 where a lie about one good pays in the other: nowhere, it is claimed, but among strict containers
-with two numbers (see `mechanism.both_goods`). Where nothing pays in N markets, the share in which it would is at most
-3 / N with 95 % confidence: (1 - 3 / N)^N is 5 %.
+with two numbers (see `mechanism.both_goods`). Where nothing pays in N markets, the share in which
+it would is at most 3 / N with 95 % confidence: (1 - 3 / N)^N is 5 %.
 """
 
 from collections.abc import Callable, Iterable
