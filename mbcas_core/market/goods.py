@@ -20,8 +20,8 @@ overcommit 1, so that its ceilings fit the node as far as admitted limits of oth
 
 **The goods do not mix**, unless strict: with x_r at most the admitted limit, a row that is rationed
 has the ceiling x_r + f + w L = admitted limit + w L, and the surplus that L shares out is what
-ceilings may add up to less the sum of admitted limits. The own reservation is in neither, so a
-false reservation need buys no ceiling.
+ceilings may add up to less the sum of admitted limits. The own reservation is in neither (but by
+at most the reserve, where floors reach into it), so a false reservation need buys no ceiling.
 
 **What refusals and credits change.** Reservations alone: floors may have grown out of the surplus
 (`participation`), and between the two levels credits may move a part from pod to pod (`credits`).

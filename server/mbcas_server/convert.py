@@ -30,6 +30,7 @@ from mbcas_server.annotations import PriorityBounds, parse_annotations
 HANDLE_MAX = 1_000_000
 ENTRIES_MAX = 10_000  # Containers, removals, results, samples of one report.
 ANNOTATIONS_MAX = 32
+REFUSALS_MAX = 1_000  # Annotations left out of one report that are told and counted.
 ERRORS_MAX = 20  # Named in one refusal; the rest would only repeat them.
 TIME_MAX_USEC = 1 << 62
 COUNT_MAX = 1 << 62
@@ -249,7 +250,7 @@ class _Reading:
     unix_seconds: float
     priorities: PriorityBounds
     refusals: list[str] = field(default_factory=list)
-    """One sentence for each annotation that was left out; grows."""
+    """One sentence for each annotation that was left out, up to REFUSALS_MAX."""
 
 
 def _containers(
@@ -280,7 +281,7 @@ def _container(
     said = parse_annotations(given.annotations)
     priority, bounded = reading.priorities.find(said, given.priority_class_name)
     for refusal in (*said.refusals, bounded):
-        if refusal:
+        if refusal and len(reading.refusals) < REFUSALS_MAX:
             reading.refusals.append(f"{given.namespace}/{given.pod}: {refusal}")
     skip_reason = given.skip_reason
     if not skip_reason and given.restarts_on_resize:

@@ -199,7 +199,9 @@ def _bid(decision: DecisionView, parameters: Parameters) -> list[str]:
         wish = h.ceiling_need_millicores if hard else _reservation_wish(decision)
         given_up = max(bid.floor_millicores - wish, 0)
         need = max(wish, bid.floor_millicores - bid.reclaim_factor * given_up)
-        if not (lifted and hard):
+        # What somebody else has set since then is the admitted limit from now on.
+        changed = container.reason == Reason.CHANGED_ELSEWHERE
+        if not (changed or (lifted and hard)):
             wrong += _check("bid", bid.need_millicores, need - 1e-6, need + 1.0)
     head = decision.ceiling_headroom
     if head.takes_part:
