@@ -1,6 +1,7 @@
 """Wires the server together; the only place that does."""
 
 import asyncio
+import gc
 import logging
 import signal
 import ssl
@@ -18,6 +19,7 @@ from mbcas_server.clock import Clock, SystemClock
 from mbcas_server.core import Core, RoundsCore
 from mbcas_server.core_thread import SWITCH_SECONDS, CoreThread
 from mbcas_server.driver import Driver
+from mbcas_server.heap import THRESHOLDS
 from mbcas_server.links import Links
 from mbcas_server.live import LiveMarkets
 from mbcas_server.market_metrics import MarketMetrics
@@ -64,6 +66,7 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     sys.setswitchinterval(SWITCH_SECONDS)
+    gc.set_threshold(*THRESHOLDS)
     logger.info("settings %s", settings.describe())
     core = RoundsCore(Rounds(settings.parameters()))
     async with serving(settings, core, SystemClock()) as server:

@@ -21,6 +21,7 @@ SWITCH_SECONDS = 0.001
 about eight times, so Python's 5 ms are too many; at 0.1 ms more is lost in handing it over."""
 STRETCH_SECONDS = 0.0003
 BREATH_SECONDS = 0.0001
+LONG_BREATH_SECONDS = 0.001  # For what has time.
 
 Answer = TypeVar("Answer")
 
@@ -54,12 +55,13 @@ class Breaths:
     Python does not pass it on unless it is asked to for `SWITCH_SECONDS`, each time anew.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, breath_seconds: float = BREATH_SECONDS) -> None:
         self._clock = clock
+        self._breath_seconds = breath_seconds
         self._last_seconds = clock.now_seconds()
 
     def take(self) -> None:
         """Pauses where the last pause is long ago; to be called between two steps."""
         if self._clock.now_seconds() - self._last_seconds > STRETCH_SECONDS:
-            time.sleep(BREATH_SECONDS)  # noqa: TID251 - no task waits for this thread's time.
+            time.sleep(self._breath_seconds)  # noqa: TID251 - no task waits for this thread's time.
             self._last_seconds = self._clock.now_seconds()

@@ -33,7 +33,7 @@ from mbcas_server.watchers import Watchers
 
 EARLY_TICK_LOAD = 0.05  # Early ticks spend at most this share of the time.
 COALESCE_SECONDS = 0.02  # Reports that arrive together are taken in together.
-SLICE_SECONDS = 0.001  # The transport gets its turn at least this often between inboxes,
+SLICE_SECONDS = 0.0005  # The transport gets its turn at least this often between inboxes,
 STREAMS_PER_TURN = 5  # and after so many streams have got something to write, for this long.
 PAUSE_SECONDS = 0.002
 

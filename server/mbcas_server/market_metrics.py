@@ -8,6 +8,7 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,11 +19,10 @@ from mbcas_core.errors import UnknownNodeError, UnknownPodError
 from mbcas_core.views import DecisionView, MarketView
 from mbcas_server.clock import Clock
 from mbcas_server.core import Core
-from mbcas_server.core_thread import Breaths, CoreThread
+from mbcas_server.core_thread import LONG_BREATH_SECONDS, Breaths, CoreThread
 
 CONTAINER_LABELS = ("node", "namespace", "pod", "container")
 GOOD_LABELS = ("node", "good")
-NODES_PER_READ = 2  # The driver gets its turn this often.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,9 +129,8 @@ class MarketMetrics:
         families = _Families()
         rows: list[DecisionView] = []
         nodes = await self._core.read(lambda core: core.node_names())
-        for first in range(0, len(nodes), NODES_PER_READ):
-            some = nodes[first : first + NODES_PER_READ]
-            await self._core.read(partial(self._add_nodes, families, rows, some))
+        for node in nodes:
+            await self._core.read(partial(self._add_node, families, rows, node))
         counters = await self._core.read(lambda core: dict(core.counters))
         await asyncio.to_thread(self._add_containers, families, rows)
         families.hysteresis_skips.add_metric((), counters.get("hysteresis_skips", 0))
@@ -141,17 +140,13 @@ class MarketMetrics:
             families.core_events.add_metric((name,), count)
         return families.all()
 
-    def _add_nodes(
-        self, families: _Families, rows: list[DecisionView], nodes: Iterable[str], core: Core
+    def _add_node(
+        self, families: _Families, rows: list[DecisionView], node: str, core: Core
     ) -> None:
-        breaths = Breaths(self._clock)
-        for node in nodes:
-            breaths.take()
-            rows_left = self._containers_max - len(rows)
-            try:
-                view = core.market_view(node, include_containers=rows_left > 0)
-            except UnknownNodeError:
-                continue  # It went while others had their turn.
+        breaths = Breaths(self._clock, breath_seconds=LONG_BREATH_SECONDS)
+        rows_left = self._containers_max - len(rows)
+        with suppress(UnknownNodeError):  # It may have gone since the names were read.
+            view = core.market_view(node, include_containers=rows_left > 0)
             _add_prices(families, view)
             families.refusing_pods.add_metric((view.node,), view.refusing_pods)
             rows += itertools.islice(_decisions(core, view, breaths), rows_left)

@@ -258,7 +258,7 @@ class AllocateRequest(_message.Message):
     consists of the given bids alone and `capacity_millicores` is required.
     """
     capacity_millicores: _builtins.int
-    """What the market has to share, at least 1. Must be 0 (unset) beside a node."""
+    """What the market has to share, from 1 to 10^9. Must be 0 (unset) beside a node."""
     @_builtins.property
     def bids(self) -> _containers.RepeatedCompositeFieldContainer[Global___Bid]:
         """At most 10,000."""

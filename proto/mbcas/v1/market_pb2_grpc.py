@@ -78,7 +78,9 @@ class MarketServicer:
         that is not finite or not above 0, an empty or repeated id, a given cap below the floor, a
         capacity beside a node or no capacity without one, more than 10,000 bids.
         FAILED_PRECONDITION where the floors (each counted up to its need) exceed the capacity.
-        NOT_FOUND for a node this server does not know.
+        NOT_FOUND for a node this server does not know, or that has had no tick yet.
+        RESOURCE_EXHAUSTED for a message above the server's limit (4 MiB unless set otherwise) and, with
+        the reason BUSY, for more than 100 bids while a few such requests wait: ask again later.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,7 +48,9 @@ class MarketStub:
     that is not finite or not above 0, an empty or repeated id, a given cap below the floor, a
     capacity beside a node or no capacity without one, more than 10,000 bids.
     FAILED_PRECONDITION where the floors (each counted up to its need) exceed the capacity.
-    NOT_FOUND for a node this server does not know.
+    NOT_FOUND for a node this server does not know, or that has had no tick yet.
+    RESOURCE_EXHAUSTED for a message above the server's limit (4 MiB unless set otherwise) and, with
+    the reason BUSY, for more than 100 bids while a few such requests wait: ask again later.
     """
     ListMarkets: _grpc.UnaryUnaryMultiCallable[_market_pb2.ListMarketsRequest, _market_pb2.ListMarketsResponse]
     """Lists the markets by node name, one page at a time (AIP-158).
@@ -90,7 +92,9 @@ class MarketAsyncStub(MarketStub):
     that is not finite or not above 0, an empty or repeated id, a given cap below the floor, a
     capacity beside a node or no capacity without one, more than 10,000 bids.
     FAILED_PRECONDITION where the floors (each counted up to its need) exceed the capacity.
-    NOT_FOUND for a node this server does not know.
+    NOT_FOUND for a node this server does not know, or that has had no tick yet.
+    RESOURCE_EXHAUSTED for a message above the server's limit (4 MiB unless set otherwise) and, with
+    the reason BUSY, for more than 100 bids while a few such requests wait: ask again later.
     """
     ListMarkets: _aio.UnaryUnaryMultiCallable[_market_pb2.ListMarketsRequest, _market_pb2.ListMarketsResponse]  # type: ignore[assignment]
     """Lists the markets by node name, one page at a time (AIP-158).
@@ -135,7 +139,9 @@ class MarketServicer(metaclass=_abc_1.ABCMeta):
         that is not finite or not above 0, an empty or repeated id, a given cap below the floor, a
         capacity beside a node or no capacity without one, more than 10,000 bids.
         FAILED_PRECONDITION where the floors (each counted up to its need) exceed the capacity.
-        NOT_FOUND for a node this server does not know.
+        NOT_FOUND for a node this server does not know, or that has had no tick yet.
+        RESOURCE_EXHAUSTED for a message above the server's limit (4 MiB unless set otherwise) and, with
+        the reason BUSY, for more than 100 bids while a few such requests wait: ask again later.
         """
 
     @_abc_1.abstractmethod
