@@ -1,0 +1,159 @@
+"""Whom the API server lets resize how much, and how it tells what has changed."""
+
+from itertools import takewhile
+from typing import Any
+
+from tests.kube.kube import Kube, status_of
+from tests.kube.shapes import BURSTABLE, single
+
+LIMIT_300M = {"main": {"limits": {"cpu": "300m"}}}
+
+
+def patching_resize_is_a_right_of_its_own(kube: Kube) -> None:
+    kube.create_pod(single("rights", BURSTABLE))
+    resizer = kube.with_rights("patch pods/resize")
+    assert resizer.resize("rights", LIMIT_300M).code == 200
+    assert resizer.call("GET", f"{kube.pods}/rights").code == 403
+    label = {"metadata": {"labels": {"a": "b"}}}
+    assert resizer.patch("rights", label, subresource="").code == 403
+
+    patcher = kube.with_rights("patch pods", "get pods")
+    answer = patcher.resize("rights", {"main": {"limits": {"cpu": "400m"}}})
+    assert (answer.code, answer.body["reason"]) == (403, "Forbidden")
+
+
+def a_user_can_ask_whether_it_may_resize(kube: Kube) -> None:
+    asked = {"verb": "patch", "resource": "pods", "subresource": "resize"}
+    body = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": asked | {"namespace": kube.namespace}},
+    }
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    for rights, allowed in ((("patch pods/resize",), True), (("patch pods",), False)):
+        answer = kube.with_rights(*rights).call("POST", path, body)
+        assert answer.code == 201
+        assert answer.body["status"]["allowed"] is allowed
+
+
+def an_unknown_token_is_unauthorized(kube: Kube) -> None:
+    nobody = kube.with_rights()
+    nobody.token = "nobody"  # noqa: S105 - no secret.
+    assert nobody.resize("any", LIMIT_300M).code == 401
+
+
+def a_quota_refuses_what_exceeds_it(kube: Kube) -> None:
+    kube.create_pod(single("quota", BURSTABLE))
+    path = f"/api/v1/namespaces/{kube.namespace}/resourcequotas"
+    used = _total_limits_millicores(kube)
+    kube.create(path, "ResourceQuota", "cpu", spec={"hard": {"limits.cpu": f"{used + 100}m"}})
+    try:
+        kube.wait(lambda: "hard" in kube.call("GET", f"{path}/cpu").body.get("status", {}))
+        above = kube.resize("quota", {"main": {"limits": {"cpu": "601m"}}})
+        assert (above.code, above.body["reason"], above.causes) == (403, "Forbidden", set())
+        assert kube.resize("quota", {"main": {"limits": {"cpu": "600m"}}}).code == 200
+        assert kube.resize("quota", {"main": {"limits": {"cpu": "500m"}}}).code == 200
+    finally:
+        kube.call("DELETE", f"{path}/cpu")
+
+
+def a_limit_range_refuses_what_is_outside(kube: Kube) -> None:
+    kube.create_pod(single("range", BURSTABLE))
+    path = f"/api/v1/namespaces/{kube.namespace}/limitranges"
+    entry = {"type": "Container", "max": {"cpu": "600m"}, "min": {"cpu": "10m"}}
+    kube.create(path, "LimitRange", "cpu", spec={"limits": [entry]})
+    try:
+        # The admission plugin knows a new object only once its watch has told it.
+        kube.wait(lambda: _limited_at(kube, "601m") == 403)
+        refused = kube.resize("range", {"main": {"limits": {"cpu": "601m"}}})
+        assert (refused.body["reason"], refused.causes) == ("Forbidden", set())
+        assert kube.resize("range", {"main": {"requests": {"cpu": "9m"}}}).code == 403
+        assert kube.resize("range", {"main": {"limits": {"cpu": "600m"}}}).code == 200
+    finally:
+        kube.call("DELETE", f"{path}/cpu")
+
+
+def a_watch_resumes_where_a_list_ended(kube: Kube) -> None:
+    created = kube.create_pod(single("watched", BURSTABLE))
+    version = kube.call("GET", kube.pods).body["metadata"]["resourceVersion"]
+    answer = kube.resize("watched", LIMIT_300M)
+    kube.wait(lambda: kube.settled("watched"))
+    query = {
+        "resourceVersion": version,
+        "fieldSelector": f"spec.nodeName={created['spec']['nodeName']}",
+        "timeoutSeconds": "20",
+    }
+    steps: list[dict[str, Any]] = []
+    with kube.watch(kube.pods, **query) as events:
+        for event in events:
+            if event["object"]["metadata"]["name"] == "watched":
+                assert event["type"] == "MODIFIED"
+                steps.append(event["object"])
+                if status_of(event["object"])["resources"]["limits"]["cpu"] == "300m":
+                    break
+    generation = answer.body["metadata"]["generation"]
+    assert {step["metadata"]["generation"] for step in steps} == {generation}
+    observed = [step["status"]["observedGeneration"] for step in steps]
+    assert observed == sorted(observed)
+    assert observed[0] < generation == observed[-1]
+
+
+def a_watch_tells_when_it_has_told_all_there_is(kube: Kube) -> None:
+    kube.create_pod(single("initial", BURSTABLE))
+    query = {
+        "sendInitialEvents": "true",
+        "resourceVersionMatch": "NotOlderThan",
+        "allowWatchBookmarks": "true",
+        "timeoutSeconds": "20",
+    }
+    with kube.watch(kube.pods, **query) as events:
+        told = list(takewhile(lambda event: event["type"] != "BOOKMARK", events))
+    assert {event["type"] for event in told} == {"ADDED"}
+    assert "initial" in {event["object"]["metadata"]["name"] for event in told}
+
+
+def a_watch_marks_the_end_of_what_is_there(kube: Kube) -> None:
+    query = {
+        "sendInitialEvents": "true",
+        "resourceVersionMatch": "NotOlderThan",
+        "allowWatchBookmarks": "true",
+        "timeoutSeconds": "20",
+    }
+    with kube.watch(kube.pods, **query) as events:
+        metadata = next(events)["object"]["metadata"]
+    assert metadata["annotations"] == {"k8s.io/initial-events-end": "true"}
+    assert int(metadata["resourceVersion"]) > 0
+
+
+def a_watch_from_a_forgotten_version_must_list_again(kube: Kube) -> None:
+    with kube.watch(kube.pods, resourceVersion="1", timeoutSeconds="20") as events:
+        event = next(events)
+    assert event["type"] == "ERROR"
+    assert (event["object"]["code"], event["object"]["reason"]) == (410, "Expired")
+
+
+def _limited_at(kube: Kube, limit: str) -> int:
+    answer = kube.resize("range", {"main": {"limits": {"cpu": limit}}}, dryRun="All")
+    return answer.code
+
+
+def _total_limits_millicores(kube: Kube) -> int:
+    """Returns the limits in the namespace; the cases give all containers 500m or none."""
+    pods = kube.call("GET", kube.pods).body["items"]
+    containers = [each for pod in pods for each in pod["spec"]["containers"]]
+    limited = [each for each in containers if "cpu" in each["resources"].get("limits", {})]
+    assert {each["resources"]["limits"]["cpu"] for each in limited} == {"500m"}
+    return 500 * len(limited)
+
+
+CASES = (
+    patching_resize_is_a_right_of_its_own,
+    a_user_can_ask_whether_it_may_resize,
+    an_unknown_token_is_unauthorized,
+    a_quota_refuses_what_exceeds_it,
+    a_limit_range_refuses_what_is_outside,
+    a_watch_resumes_where_a_list_ended,
+    a_watch_tells_when_it_has_told_all_there_is,
+    a_watch_marks_the_end_of_what_is_there,
+    a_watch_from_a_forgotten_version_must_list_again,
+)

@@ -1,0 +1,43 @@
+"""The contract's view of the fake."""
+
+from collections.abc import Callable
+
+from tests.kube.fake_api import ADMIN_TOKEN
+from tests.kube.fake_cluster import FakeCluster
+from tests.kube.kube import Kube
+from tests.kube.resources import Cgroup, Pod
+
+STEP_SECONDS = 0.1
+STEPS = 600
+
+
+class FakeKube(Kube):
+    """The fake, whose clock moves while a case waits."""
+
+    def __init__(self, cluster: FakeCluster, token: str = ADMIN_TOKEN) -> None:
+        super().__init__(cluster.server, token, "contract")
+        self.cluster = cluster
+
+    def wait(self, done: Callable[[], bool]) -> None:
+        for _ in range(STEPS):
+            if done():
+                return
+            self.cluster.advance(STEP_SECONDS)
+        raise AssertionError("waited a minute of the fake's time")
+
+    def let_pass(self, seconds: float) -> None:
+        self.cluster.advance(seconds)
+
+    def cgroup_of(self, pod: Pod, container: str = "") -> Cgroup:
+        return self.cluster.kubelet.cgroup_of(pod["metadata"]["uid"], container)
+
+    def with_rights(self, *rights: str) -> "FakeKube":
+        token = " ".join(rights)
+        self.cluster.api.rights[token] = frozenset(rights)
+        return FakeKube(self.cluster, token)
+
+    def stop_kubelet(self) -> None:
+        self.cluster.kubelet.stop()
+
+    def start_kubelet(self) -> None:
+        self.cluster.kubelet.start()
