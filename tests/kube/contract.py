@@ -1,7 +1,15 @@
 """What MBCAS relies on of Kubernetes, as cases that run on the fake and on a real cluster alike.
 
 Each was seen on Kubernetes 1.35.4. Refusals are matched by code, reason, cause and field: their
-sentences vary by release. Each case starts in a namespace without pods.
+sentences vary by release. What is easily believed otherwise:
+
+- A strategic merge patch that names containers in another order than the pod is refused (422), as
+  an attempt to reorder them.
+- metadata.uid in the patch is a precondition: 422 with cause metadata.uid, not 409. The generation
+  is none, it is ignored; a test operation of a JSON patch is one (422, no causes).
+- A watch from a version that is forgotten answers 200, and says 410 as its first event.
+
+Each case starts in a namespace without pods.
 """
 
 from collections.abc import Callable

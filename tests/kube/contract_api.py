@@ -36,6 +36,31 @@ def a_user_can_ask_whether_it_may_resize(kube: Kube) -> None:
         assert answer.body["status"]["allowed"] is allowed
 
 
+def a_token_review_names_the_user_only_for_the_right_audience(kube: Kube) -> None:
+    token = kube.with_rights("patch pods/resize").token
+    named = _token_review(kube, token)
+    assert named["authenticated"] is True
+    assert named["user"]["username"].startswith(f"system:serviceaccount:{kube.namespace}:")
+    for unknown in (
+        _token_review(kube, "nonsense"),
+        _token_review(kube, token, audiences=["somebody-else"]),
+    ):
+        assert not unknown.get("authenticated")
+        assert "username" not in unknown["user"]
+
+
+def an_access_review_tells_what_another_user_may(kube: Kube) -> None:
+    token = kube.with_rights("patch pods/resize").token
+    user = _token_review(kube, token)["user"]["username"]
+    path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+    for verb, allowed in (("patch", True), ("update", False)):
+        asked = {"verb": verb, "resource": "pods", "subresource": "resize"}
+        spec = {"user": user, "resourceAttributes": asked | {"namespace": kube.namespace}}
+        answer = kube.call("POST", path, _review("authorization", "SubjectAccessReview", spec))
+        assert answer.code == 201
+        assert answer.body["status"]["allowed"] is allowed
+
+
 def an_unknown_token_is_unauthorized(kube: Kube) -> None:
     nobody = kube.with_rights()
     nobody.token = "nobody"  # noqa: S105 - no secret.
@@ -125,11 +150,17 @@ def a_watch_marks_the_end_of_what_is_there(kube: Kube) -> None:
     assert int(metadata["resourceVersion"]) > 0
 
 
-def a_watch_from_a_forgotten_version_must_list_again(kube: Kube) -> None:
-    with kube.watch(kube.pods, resourceVersion="1", timeoutSeconds="20") as events:
-        event = next(events)
-    assert event["type"] == "ERROR"
-    assert (event["object"]["code"], event["object"]["reason"]) == (410, "Expired")
+def _review(group: str, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": f"{group}.k8s.io/v1", "kind": kind, "spec": spec}
+
+
+def _token_review(kube: Kube, token: str, **spec: list[str]) -> dict[str, Any]:
+    path = "/apis/authentication.k8s.io/v1/tokenreviews"
+    review = _review("authentication", "TokenReview", {"token": token, **spec})
+    answer = kube.call("POST", path, review)
+    assert answer.code == 201
+    status: dict[str, Any] = answer.body["status"]
+    return status
 
 
 def _limited_at(kube: Kube, limit: str) -> int:
@@ -149,11 +180,12 @@ def _total_limits_millicores(kube: Kube) -> int:
 CASES = (
     patching_resize_is_a_right_of_its_own,
     a_user_can_ask_whether_it_may_resize,
+    a_token_review_names_the_user_only_for_the_right_audience,
+    an_access_review_tells_what_another_user_may,
     an_unknown_token_is_unauthorized,
     a_quota_refuses_what_exceeds_it,
     a_limit_range_refuses_what_is_outside,
     a_watch_resumes_where_a_list_ended,
     a_watch_tells_when_it_has_told_all_there_is,
     a_watch_marks_the_end_of_what_is_there,
-    a_watch_from_a_forgotten_version_must_list_again,
 )

@@ -102,6 +102,16 @@ def a_sidecar_is_resized_as_any_container(kube: Kube) -> None:
     kube.wait(lambda: kube.cgroup_of(running).quota_us == 75_000)
 
 
+def a_memory_limit_moves_without_a_restart(kube: Kube) -> None:
+    kube.create_pod(single("memory", BURSTABLE))
+    for limit in ("96Mi", "48Mi"):
+        assert kube.resize("memory", {"main": {"limits": {"memory": limit}}}).code == 200
+        kube.wait(lambda: kube.settled("memory"))
+        status = status_of(kube.get("memory"))
+        assert status["resources"]["limits"] == {"cpu": "500m", "memory": limit}
+        assert status["restartCount"] == 0
+
+
 def the_same_values_again_change_nothing(kube: Kube) -> None:
     kube.create_pod(single("same", BURSTABLE))
     before = kube.get("same")
@@ -249,6 +259,7 @@ CASES = (
     a_limit_can_be_added_where_none_was,
     a_guaranteed_pod_moves_request_and_limit_together,
     a_sidecar_is_resized_as_any_container,
+    a_memory_limit_moves_without_a_restart,
     the_same_values_again_change_nothing,
     a_request_set_to_null_silently_becomes_the_limit,
     all_but_resources_is_silently_dropped,

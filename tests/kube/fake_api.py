@@ -12,6 +12,7 @@ from typing import Any
 from tests.kube import admission, patching, validation
 from tests.kube.errors import ApiError, invalid
 from tests.kube.resources import Pod, qos_of, request_millicores, set_defaults
+from tests.kube.reviews import DEFAULT_AUDIENCE, REVIEWS, User, reviewed
 from tests.kube.store import Object, Store
 
 ADMIN_TOKEN = "admin"  # noqa: S105 - of a fake.
@@ -76,8 +77,8 @@ class FakeApi:
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
         """Every call so far, for tests that count."""
-        self.rights: dict[str, frozenset[str] | None] = {ADMIN_TOKEN: None}
-        """By token, what it may do, as "patch pods/resize"; None is everything."""
+        self.users = {ADMIN_TOKEN: User(name="admin", rights=None)}
+        """By token."""
         self.node_millicores_checked = False
         """1.36 and later refuse requests above the node's allocatable at once."""
         self.serves_resize = True
@@ -147,16 +148,16 @@ class FakeApi:
                 )
 
     def _check_rights(self, request: Request, target: Target) -> None:
-        if request.token not in self.rights:
+        user = self.users.get(request.token)
+        if user is None or DEFAULT_AUDIENCE not in user.audiences:
             raise ApiError(401, "Unauthorized")
-        rights = self.rights[request.token]
         verb = {"GET": "get", "POST": "create", "PUT": "update"}.get(
             request.method, request.method.lower()
         )
         if verb == "get" and not target.name:
             verb = "watch" if request.watches else "list"
-        review = target.resource == "selfsubjectaccessreviews"
-        if rights is not None and not review and f"{verb} {target.kind}" not in rights:
+        allowed = target.resource == "selfsubjectaccessreviews" or user.may(f"{verb} {target.kind}")
+        if not allowed:
             raise ApiError(403, f'{target.kind} "{target.name}" is forbidden: cannot {verb}')
 
     def _list(self, request: Request, target: Target) -> Object:
@@ -174,12 +175,14 @@ class FakeApi:
 
     def _create(self, request: Request, target: Target) -> Object:
         new: Object = request.body
-        if target.resource == "selfsubjectaccessreviews":
-            return self._review(request)
+        if target.resource in REVIEWS:
+            return reviewed(target.resource, new, self.users, self.users[request.token])
         metadata = new.setdefault("metadata", {})
         if target.namespace:
             metadata["namespace"] = target.namespace
         metadata |= {"uid": str(uuid.uuid4()), "creationTimestamp": MADE_AT, "generation": 1}
+        if "generateName" in metadata:
+            metadata.setdefault("name", f"{metadata['generateName']}{metadata['uid'][:5]}")
         name = metadata["name"]
         if self._exists(target.resource, target.namespace, name):
             raise ApiError(409, f'"{name}" already exists', reason="AlreadyExists")
@@ -191,15 +194,6 @@ class FakeApi:
             account = {"metadata": {"name": "default", "namespace": name}}
             self.store.put("serviceaccounts", account)
         return self.store.put(target.resource, new)
-
-    def _review(self, request: Request) -> Object:
-        """Says whether the caller may do something."""
-        asked = request.body["spec"]["resourceAttributes"]
-        resource = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
-        rights = self.rights[request.token]
-        allowed = rights is None or f"{asked['verb']} {resource}" in rights
-        reviewed: Object = request.body | {"status": {"allowed": allowed}}
-        return reviewed
 
     def _create_pod(self, new: Pod) -> Pod:
         set_defaults(new)

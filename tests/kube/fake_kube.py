@@ -6,6 +6,7 @@ from tests.kube.fake_api import ADMIN_TOKEN
 from tests.kube.fake_cluster import FakeCluster
 from tests.kube.kube import Kube
 from tests.kube.resources import Cgroup, Pod
+from tests.kube.reviews import User
 
 STEP_SECONDS = 0.1
 STEPS = 600
@@ -33,7 +34,8 @@ class FakeKube(Kube):
 
     def with_rights(self, *rights: str) -> "FakeKube":
         token = " ".join(rights)
-        self.cluster.api.rights[token] = frozenset(rights)
+        name = f"system:serviceaccount:{self.namespace}:{len(self.cluster.api.users)}"
+        self.cluster.api.users[token] = User(name=name, rights=frozenset(rights))
         return FakeKube(self.cluster, token)
 
     def stop_kubelet(self) -> None:
