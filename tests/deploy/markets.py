@@ -108,7 +108,7 @@ def _ask(url: str, body: bytes | None) -> Reply:
     request = urllib.request.Request(url, data=body)  # noqa: S310 - a loopback address of ours.
     try:
         # Loopback, as above.
-        with urllib.request.urlopen(request, timeout=WAIT_SECONDS) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=WAIT_SECONDS) as answer:  # noqa: S310 - as above.
             return Reply(answer.status, answer.read())
     except urllib.error.HTTPError as error:
         with error:

@@ -6,7 +6,7 @@ it), *bought* (more was admitted, which counts against a quota), and *unbounded*
 where `max-priority` bounds nothing, shown for comparison).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -149,53 +149,45 @@ def _tell_play(tell: Tell, setting: str, attack: str) -> None:
     tell(f"{setting}: {attack}")
 
 
-def _batches(size: Size, batch: int) -> Iterator[tuple[int, int]]:
-    """Yields the seed and the number of games of each batch."""
-    for index in range(-(-size.games // batch)):
-        yield size.seed + index, min(batch, size.games - index * batch)
-
-
 def _play_needs(size: Size, mechanism: Mechanism) -> Play:
-    def play(attacker: Attacker, most: PriorityClass) -> Outcome:
-        return join(
-            [
-                needs.play(
-                    needs.NeedsGame(
-                        seed=seed,
-                        games=games,
-                        rounds=size.rounds,
-                        mechanism=mechanism,
-                        max_priority=most,
-                    ),
-                    attacker,
-                )
-                for seed, games in _batches(size, NEEDS_BATCH)
-            ]
+    def play(attacker: Attacker, most: PriorityClass, seed: int, games: int) -> Outcome:
+        game = needs.NeedsGame(
+            seed=seed, games=games, rounds=size.rounds, mechanism=mechanism, max_priority=most
         )
+        return needs.play(game, attacker)
 
-    return play
+    return _in_batches(size, NEEDS_BATCH, play)
 
 
 def _play_core(size: Size, parameters: Parameters, policy: Policy) -> Play:
-    def play(attacker: Attacker, most: PriorityClass) -> Outcome:
+    def play(attacker: Attacker, most: PriorityClass, seed: int, games: int) -> Outcome:
+        game = core.CoreGame(
+            seed=seed,
+            games=games,
+            rounds=size.rounds,
+            policy=policy,
+            parameters=parameters,
+            max_priority=most,
+        )
+        return core.play(game, attacker)
+
+    return _in_batches(size, CORE_BATCH, play)
+
+
+def _in_batches(
+    size: Size, batch: int, play: Callable[[Attacker, PriorityClass, int, int], Outcome]
+) -> Play:
+    """Plays so many games at a time, each batch with a seed of its own."""
+
+    def play_all(attacker: Attacker, most: PriorityClass) -> Outcome:
         return join(
             [
-                core.play(
-                    core.CoreGame(
-                        seed=seed,
-                        games=games,
-                        rounds=size.rounds,
-                        policy=policy,
-                        parameters=parameters,
-                        max_priority=most,
-                    ),
-                    attacker,
-                )
-                for seed, games in _batches(size, CORE_BATCH)
+                play(attacker, most, size.seed + index, min(batch, size.games - index * batch))
+                for index in range(-(-size.games // batch))
             ]
         )
 
-    return play
+    return play_all
 
 
 def _tabulate(play: Play, attackers: list[Attacker], *, tell: Tell) -> dict[str, Any]:

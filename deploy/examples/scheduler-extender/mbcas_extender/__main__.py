@@ -76,8 +76,8 @@ async def serving(options: argparse.Namespace) -> AsyncIterator[int]:
     answers = Counter(
         "mbcas_extender_allocate_total", "Nodes asked about", ["result"], registry=registry
     )
-    # The monotonic clock of the machine enters here alone.
-    async with Market(connection, answers=answers, now_seconds=time.monotonic) as market:  # noqa: TID251
+    clock = time.monotonic  # noqa: TID251 - the machine's clock enters here alone.
+    async with Market(connection, answers=answers, now_seconds=clock) as market:
         extender = Extender(
             market,
             registry=registry,

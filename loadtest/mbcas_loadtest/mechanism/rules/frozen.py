@@ -25,7 +25,7 @@ from mbcas_core.market.response import (
 )
 from mbcas_core.parameters import Parameters
 from mbcas_core.units import IntArray
-from mbcas_loadtest.mechanism.rules.rule import Facts, Rule, with_needs
+from mbcas_loadtest.mechanism.rules.rule import Rule, with_needs
 
 SETTLING_EPOCHS = 4
 """After so many epochs smoothed gauges are within 1e-4 of where they go, or on their cycle."""
@@ -38,13 +38,9 @@ class Frozen(Rule):
         """Settles for so many epochs more: an odd number meets cycles in their other phase."""
         self.name = f"frozen_{epochs_later}_later" if epochs_later else "frozen"
         self._parameters = Parameters()
-        self._facts: Facts | None = None
         self._gauges: Gauges | None = None
         epochs = SETTLING_EPOCHS + epochs_later
         self.settling_rounds = epochs * self._parameters.response_epoch_rounds
-
-    def observe(self, facts: Facts) -> None:
-        self._facts = facts
 
     def reset(self) -> None:
         self._gauges = None

@@ -24,7 +24,7 @@ import numpy as np
 
 from mbcas_core.market.clearing import Bids, Clearing, clear
 from mbcas_core.units import IntArray
-from mbcas_loadtest.mechanism.rules.rule import Facts, Rule, describe_clearing
+from mbcas_loadtest.mechanism.rules.rule import Rule, describe_clearing
 
 
 class KernelWeights(Rule):
@@ -33,10 +33,6 @@ class KernelWeights(Rule):
     def __init__(self, *, equal: bool = False) -> None:
         self.name = "kernel_equal" if equal else "kernel_weights"
         self._equal = equal
-        self._facts: Facts | None = None
-
-    def observe(self, facts: Facts) -> None:
-        self._facts = facts
 
     def clear(
         self, bids: Bids, capacity_millicores: IntArray, *, quantum_millicores: int

@@ -19,7 +19,7 @@ from mbcas_core.market.clearing import Bids, Clearing, clear, sum_counted_floors
 from mbcas_core.market.participation import PATIENCE_ROUNDS, grow_floors
 from mbcas_core.market.pods import NO_CAP_MILLICORES, PodBids
 from mbcas_core.units import IntArray
-from mbcas_loadtest.mechanism.rules.rule import Facts, Rule, with_floors
+from mbcas_loadtest.mechanism.rules.rule import Rule, with_floors
 
 PLAN_STEP_RATIO = 0.1
 """That of the preset `plan`."""
@@ -33,12 +33,8 @@ class RefusalFloor(Rule):
     def __init__(self, *, step_ratio: float = PLAN_STEP_RATIO) -> None:
         assert 0.0 < step_ratio <= 1.0, "a step is a share of what was declared acceptable"
         self._step_ratio = step_ratio
-        self._facts: Facts | None = None
         self._refused_in_a_row: IntArray | None = None
         self.settling_rounds = PATIENCE_ROUNDS + int(np.ceil(1.0 / step_ratio))
-
-    def observe(self, facts: Facts) -> None:
-        self._facts = facts
 
     def reset(self) -> None:
         self._refused_in_a_row = None

@@ -52,6 +52,8 @@ class Rule(Protocol):
     """How many rounds pass before a rule with memory answers to what goes on, and not to its start.
     """
 
+    _facts: Facts | None = None
+
     def clear(
         self, bids: Bids, capacity_millicores: IntArray, *, quantum_millicores: int
     ) -> Clearing:
@@ -77,8 +79,8 @@ class Rule(Protocol):
         return payment
 
     def observe(self, facts: Facts) -> None:
-        """Is told the facts that hold from the next clearing on."""
-        del facts
+        """Is told the facts that hold from the next clearing on, and keeps them as `_facts`."""
+        self._facts = facts
 
     def reset(self) -> None:
         """Forgets all rounds before; a rule without memory has nothing to forget."""

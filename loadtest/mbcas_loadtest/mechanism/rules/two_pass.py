@@ -14,7 +14,7 @@ import numpy as np
 from mbcas_core.market.clearing import Bids, Clearing, clear, sum_by
 from mbcas_core.market.response import find_two_pass_factor, scale_needs
 from mbcas_core.units import FloatArray, IntArray
-from mbcas_loadtest.mechanism.rules.rule import Facts, Rule, with_needs
+from mbcas_loadtest.mechanism.rules.rule import Rule, with_needs
 
 NORMAL_ELASTICITY = 0.5
 LEAST_NEED_MILLICORES = 10
@@ -24,12 +24,6 @@ class TwoPass(Rule):
     """MBCAS after needs were cut at a high and raised at a low price."""
 
     name = "two_pass"
-
-    def __init__(self) -> None:
-        self._facts: Facts | None = None
-
-    def observe(self, facts: Facts) -> None:
-        self._facts = facts
 
     def clear(
         self, bids: Bids, capacity_millicores: IntArray, *, quantum_millicores: int

@@ -35,7 +35,7 @@ import numpy as np
 
 from mbcas_core.market.clearing import Bids, Clearing
 from mbcas_core.units import FloatArray, IntArray
-from mbcas_loadtest.mechanism.rules.rule import Facts, Rule, describe_clearing
+from mbcas_loadtest.mechanism.rules.rule import Rule, describe_clearing
 
 DEFAULT_PARTS = 8
 LEAST_FLOOR_MILLICORES = 10
@@ -57,12 +57,6 @@ class Vcg(Rule):
     """Greatest value and Clarke's charges; its level is millicores per worth at the margin."""
 
     name = "vcg"
-
-    def __init__(self) -> None:
-        self._facts: Facts | None = None
-
-    def observe(self, facts: Facts) -> None:
-        self._facts = facts
 
     def clear(
         self, bids: Bids, capacity_millicores: IntArray, *, quantum_millicores: int
