@@ -12,7 +12,7 @@ import yaml
 from tests.e2e.cluster.cluster import Cluster, load
 from tests.e2e.cluster.images import BUSYBOX_IMAGE
 
-CPU_CGROUPS = Path("/sys/fs/cgroup/cpu/kubepods")
+CPU_CGROUPS = Path("/sys/fs/cgroup/cpu")
 POD_SECONDS = 60
 
 MakePod = Callable[..., dict[str, Any]]
@@ -69,13 +69,17 @@ def get(cluster: Cluster, name: str) -> dict[str, Any]:
     return found
 
 
-def cgroup_of(pod: dict[str, Any]) -> Path:
-    """Returns the folder of the pod's first container in the cpu controller."""
+def pod_cgroup_of(cluster: Cluster, pod: dict[str, Any]) -> Path:
+    """Returns the folder of the pod in the cpu controller."""
     qos = pod["status"]["qosClass"].lower()
-    top = CPU_CGROUPS if qos == "guaranteed" else CPU_CGROUPS / qos
+    top = CPU_CGROUPS / cluster.cgroup_root / "kubepods"
+    return (top if qos == "guaranteed" else top / qos) / f"pod{pod['metadata']['uid']}"
+
+
+def cgroup_of(cluster: Cluster, pod: dict[str, Any]) -> Path:
+    """Returns the folder of the pod's first container in the cpu controller."""
     container_id = pod["status"]["containerStatuses"][0]["containerID"].rpartition("/")[2]
-    folder: Path = top / f"pod{pod['metadata']['uid']}" / container_id
-    return folder
+    return pod_cgroup_of(cluster, pod) / str(container_id)
 
 
 def wait_until(done: Callable[[], bool], *, seconds: float = 30) -> None:

@@ -16,7 +16,7 @@ def quota_of(cgroup: Path) -> int:
 
 def test_a_resize_through_the_api_reaches_the_kernel(cluster: Cluster, pod: MakePod) -> None:
     running = pod("resized", **BURSTABLE)
-    cgroup = cgroup_of(running)
+    cgroup = cgroup_of(cluster, running)
     assert quota_of(cgroup) == 50_000
 
     cluster.kubectl(

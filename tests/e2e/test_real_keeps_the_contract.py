@@ -2,13 +2,12 @@ import itertools
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.e2e.cluster.cluster import Cluster, start_kubelet
 from tests.e2e.cluster.processes import Processes
-from tests.e2e.conftest import CPU_CGROUPS, wait_until
+from tests.e2e.conftest import pod_cgroup_of, wait_until
 from tests.kube.contract import CASES
 from tests.kube.kube import Kube
 from tests.kube.resources import Cgroup, Pod
@@ -38,7 +37,7 @@ class RealKube(Kube):
         time.sleep(seconds)  # noqa: TID251 - a real cluster has no other clock.
 
     def cgroup_of(self, pod: Pod, container: str = "") -> Cgroup:
-        folder = _pod_folder(pod)
+        folder = pod_cgroup_of(self.cluster, pod)
         if container:
             statuses = self.get(pod["metadata"]["name"])["status"]["containerStatuses"]
             ids = {each["name"]: each["containerID"] for each in statuses}
@@ -114,9 +113,3 @@ def kube(namespace: RealKube) -> Iterator[RealKube]:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_kubernetes(case: Callable[[Kube], None], kube: RealKube) -> None:
     case(kube)
-
-
-def _pod_folder(pod: Pod) -> Path:
-    qos = pod["status"]["qosClass"].lower()
-    top: Path = CPU_CGROUPS if qos == "guaranteed" else CPU_CGROUPS / qos
-    return top / f"pod{pod['metadata']['uid']}"

@@ -1,8 +1,9 @@
 """A whole Kubernetes on this machine: one node, on loopback, with throw-away credentials.
 
 Everything it writes is in one folder, everything it starts is recorded there, and what it changes
-of the machine (sysctls, mounts, the kubepods cgroups) is noted before and put back by `take_down`,
-which works from that folder alone: also after a crash, and from another process.
+of the machine (sysctls, mounts, cgroups) is noted before and put back by `take_down`,
+which works from that folder alone: also after a crash, and from another process. Its cgroups are
+below one of its own, named like the folder, so that several clusters leave each other alone.
 """
 
 import json
@@ -30,6 +31,7 @@ from tests.e2e.cluster.programs import find
 NODE = "e2e-node"
 SYSCTLS = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
 """What the kubelet changes for the whole machine at each start."""
+CGROUPS = Path("/sys/fs/cgroup")
 READY_SECONDS = 120
 STATE = "cluster.json"
 
@@ -53,6 +55,11 @@ class Cluster:
     @property
     def ca(self) -> Path:
         return self.folder / "certs" / "apiserver.crt"
+
+    @property
+    def cgroup_root(self) -> str:
+        """The cgroup, in every controller, that `kubepods` is in."""
+        return self.folder.name
 
     @property
     def containerd_socket(self) -> Path:
@@ -85,6 +92,7 @@ def bring_up(say: Callable[[str], None]) -> Cluster:
     try:
         processes = Processes(folder)
         _write_files(cluster)
+        _make_cgroups(cluster.cgroup_root)
         _start_etcd(processes, folder, etcd_port, peer_port)
         start_containerd(processes, cluster)
         _import_images(cluster)
@@ -114,7 +122,7 @@ def take_down(folder: Path, say: Callable[[str], None]) -> None:
     for name in ("kube-apiserver", "containerd", *reversed(processes.names())):
         processes.stop(name)
     _unmount(folder)
-    _remove_cgroups()
+    _remove_cgroups(folder.name)
     _restore_sysctls(folder)
     shutil.rmtree(folder, ignore_errors=True)
     say("the cluster is gone")
@@ -231,7 +239,9 @@ def _write_files(cluster: Cluster) -> None:
         f'{admin},admin,admin,"system:masters"\n'
         f'{node},system:node:{NODE},node,"system:masters,system:nodes"\n',
     )
-    kubelet = files.kubelet_config(folder).replace("port: 10250", f"port: {cluster.kubelet_port}")
+    kubelet = files.kubelet_config(
+        folder, port=cluster.kubelet_port, cgroup_root=cluster.cgroup_root
+    )
     (folder / "kubelet.yaml").write_text(kubelet)
     (folder / "containerd.toml").write_text(files.containerd_config(folder))
     (folder / "cni" / "10-loopback.conflist").write_text(files.loopback_network())
@@ -357,9 +367,18 @@ def _unmount(folder: Path) -> None:
         subprocess.run([find("umount"), "--lazy", mount], check=False, capture_output=True)
 
 
-def _remove_cgroups() -> None:
-    """Removes the kubelet's empty cgroups in every controller."""
-    for top in Path("/sys/fs/cgroup").glob("*/kubepods"):
+def _make_cgroups(name: str) -> None:
+    """Makes the cluster's own cgroup in every controller."""
+    for controller in CGROUPS.iterdir():
+        (controller / name).mkdir(exist_ok=True)
+    for setting in ("cpuset.cpus", "cpuset.mems"):  # Empty in a new cgroup, which then takes none.
+        value = (CGROUPS / "cpuset" / setting).read_text()
+        (CGROUPS / "cpuset" / name / setting).write_text(value)
+
+
+def _remove_cgroups(name: str) -> None:
+    """Removes the cluster's empty cgroups in every controller."""
+    for top in CGROUPS.glob(f"*/{name}"):
         for path, _, _ in os.walk(top, topdown=False):
             _remove_empty(Path(path))
 

@@ -9,7 +9,7 @@ import yaml
 from tests.e2e.cluster.images import BUSYBOX_IMAGE
 
 
-def kubelet_config(folder: Path) -> str:
+def kubelet_config(folder: Path, *, port: int, cgroup_root: str) -> str:
     """A kubelet on cgroup v1 that owns no more of the machine than it must."""
     settings: dict[str, Any] = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -18,10 +18,11 @@ def kubelet_config(folder: Path) -> str:
         "healthzBindAddress": "127.0.0.1",
         "healthzPort": 0,
         "readOnlyPort": 0,
-        "port": 10250,
+        "port": port,
         "authentication": {"anonymous": {"enabled": False}, "webhook": {"enabled": True}},
         "authorization": {"mode": "Webhook"},
         "cgroupDriver": "cgroupfs",
+        "cgroupRoot": f"/{cgroup_root}",
         "failCgroupV1": False,
         "cgroupsPerQOS": True,
         "enforceNodeAllocatable": ["pods"],
