@@ -46,6 +46,9 @@ class Reason(IntEnum):
     BACKING_OFF = 27
     CHANGED_ELSEWHERE = 28
     RELEASED = 29
+    WITHDRAWN = 30
+    KUBELET_SILENT = 31
+    NAMESPACE_RESTS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,4 +117,27 @@ class Notice:
     detail: str
 
 
-Effect = SendOrders | RequestInventory | Violation | Notice
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodNotice:
+    """Something that whoever owns a pod wants to know: an event on Kubernetes.
+
+    Attributes:
+        namespace: The pod's.
+        pod: Its name.
+        pod_uid: Its uid.
+        container: Which of its containers.
+        event: A fixed word, as "FirstResize"; see `loops.notices`.
+        message: A sentence with the numbers.
+        warning: True where somebody should act.
+    """
+
+    namespace: str
+    pod: str
+    pod_uid: str
+    container: str
+    event: str
+    message: str
+    warning: bool = False
+
+
+Effect = SendOrders | RequestInventory | Violation | Notice | PodNotice

@@ -62,6 +62,26 @@ class Enforcement(IntEnum):
     RESIZE = 2
 
 
+class QosClass(IntEnum):
+    """A pod's QoS class; numbers as in the API."""
+
+    GUARANTEED = 1
+    BURSTABLE = 2
+    BEST_EFFORT = 3
+
+
+class Pending(IntEnum):
+    """What keeps the kubelet from carrying out a pod's newest spec."""
+
+    NOTHING = 0
+    DEFERRED = 1
+    """It does not fit now; what was asked still counts for the scheduler."""
+    INFEASIBLE = 2
+    """It never fits."""
+    FAILING = 3
+    """Carrying it out failed, and the kubelet tries again and again."""
+
+
 class Outcome(IntEnum):
     """How an order ended; numbers as in the API."""
 
@@ -89,6 +109,10 @@ class NodeFacts:
     unmanaged_millicores: int = 0
     cpu_count: int = 1
     enforcement: Enforcement = Enforcement.CGROUP
+    fast_kubelet: bool = False
+    """True from Kubernetes 1.36 on: resizes take 0.2 s, not 2 s."""
+    burst_writable: bool = False
+    """True where the shim may write burst credit although the kubelet writes the quota."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +131,23 @@ class ContainerFacts:
     allocated: CpuResources | None = None
     actual: CpuResources | None = None
     admitted: CpuResources | None = None
-    """None: what the spec says when the row is first seen."""
+    """None: what the spec says when the row is first seen. Where `request_set` or `limit_set`: what
+    is remembered of that one; the other is None, and is what the spec says."""
+    request_set: bool = False
+    """The spec's request was last set by MBCAS (on Kubernetes)."""
+    limit_set: bool = False
     generation: int = 0
+    observed_generation: int = 0
+    """The newest generation that the kubelet has seen."""
+    pending: Pending = Pending.NOTHING
+    """What its conditions say about the newest generation."""
+    qos: QosClass | None = None
+    """None where there is no Kubernetes."""
+    guaranteed_but_for_cpu: bool = False
+    """Equal requests and limits would make its pod Guaranteed, which is refused."""
+    scaled_by_requests: bool = False
+    """An HPA scales its owner on CPU as a share of the requests: they must not move."""
+    ready: bool = True
     age_seconds: float | None = None
     """Since this run of the container started; None where the shim does not say."""
     restart_count: int = 0
@@ -154,7 +193,10 @@ class OrderResult:
 
     order_id: int
     outcome: Outcome
+    status: int = 0
+    """The API server's HTTP status; 0 where none was asked."""
     cause: str = ""
+    field: str = ""
     retry_after_seconds: float | None = None
     generation: int = 0
     actual: CpuResources | None = None
@@ -214,4 +256,16 @@ class WritesFrozen:
     frozen: bool
 
 
-Event = NodeAttached | NodeDetached | ReportArrived | TickDue | WritesFrozen
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseAsked:
+    """Give containers back their admitted values, and leave them alone for a while."""
+
+    namespace: str
+    """Only those of this namespace; empty for all."""
+    pod: str
+    """Only those of this pod; empty for all of the namespace."""
+    hold_seconds: float
+    time_seconds: float
+
+
+Event = NodeAttached | NodeDetached | ReportArrived | TickDue | WritesFrozen | ReleaseAsked

@@ -18,6 +18,7 @@ from mbcas_core.events import (
     Event,
     NodeAttached,
     NodeDetached,
+    ReleaseAsked,
     ReportArrived,
     TickDue,
     WritesFrozen,
@@ -63,6 +64,8 @@ class Rounds:
                 return intake.detach(self.state, event)
             case WritesFrozen():
                 self.state.frozen = event.frozen
+                return []
+            case ReleaseAsked():
                 return []
             case _:
                 assert_never(event)

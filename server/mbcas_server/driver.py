@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import assert_never
 
-from mbcas_core.effects import Effect, Notice, RequestInventory, SendOrders, Violation
+from mbcas_core.effects import Effect, Notice, PodNotice, RequestInventory, SendOrders, Violation
 from mbcas_core.events import Event, NodeAttached, NodeDetached, ReportArrived, TickDue
 from mbcas_core.market.allocate import LiveMarket
 from mbcas_server.clock import Clock
@@ -225,6 +225,10 @@ class Driver:
             case Notice():
                 self.metrics.notices.labels(event=effect.event).inc()
                 self._log.log(logging.INFO, effect.event, f"node={effect.node} {effect.detail}")
+            case PodNotice():
+                self.metrics.notices.labels(event=effect.event).inc()
+                pod = f"pod={effect.namespace}/{effect.pod} container={effect.container}"
+                self._log.log(logging.INFO, effect.event, f"{pod} {effect.message}")
             case _:
                 assert_never(effect)
 

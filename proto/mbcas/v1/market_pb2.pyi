@@ -178,6 +178,12 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """Somebody else changed it: it rests."""
     REASON_RELEASED: _Reason.ValueType  # 29
     """Given back its admitted values."""
+    REASON_WITHDRAWN: _Reason.ValueType  # 30
+    """The kubelet did not admit what was asked: the ask was taken back, and it rests."""
+    REASON_KUBELET_SILENT: _Reason.ValueType  # 31
+    """The node's kubelet has not seen changes for too long: nothing is sent to its pods."""
+    REASON_NAMESPACE_RESTS: _Reason.ValueType  # 32
+    """A quota or policy of its namespace refused a change: the namespace rests."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a container has what it has. Exactly one at any time."""
@@ -242,6 +248,12 @@ REASON_CHANGED_ELSEWHERE: Reason.ValueType  # 28
 """Somebody else changed it: it rests."""
 REASON_RELEASED: Reason.ValueType  # 29
 """Given back its admitted values."""
+REASON_WITHDRAWN: Reason.ValueType  # 30
+"""The kubelet did not admit what was asked: the ask was taken back, and it rests."""
+REASON_KUBELET_SILENT: Reason.ValueType  # 31
+"""The node's kubelet has not seen changes for too long: nothing is sent to its pods."""
+REASON_NAMESPACE_RESTS: Reason.ValueType  # 32
+"""A quota or policy of its namespace refused a change: the namespace rests."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final
@@ -743,6 +755,8 @@ class ContainerMarket(_message.Message):
     MIN_ACCEPTABLE_MILLICORES_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
     CREDITS_FIELD_NUMBER: _builtins.int
+    SKIP_REASON_FIELD_NUMBER: _builtins.int
+    STATUS_LAG_SECONDS_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """The pod's namespace."""
     pod: _builtins.str
@@ -777,6 +791,12 @@ class ContainerMarket(_message.Message):
     """
     credits: _builtins.int
     """What its pod has of credits, in millicores times rounds; absent where credits are off."""
+    skip_reason: _builtins.str
+    """Why it cannot be resized; empty where it can."""
+    status_lag_seconds: _builtins.float
+    """Seconds from the last order to the pod's status showing it; absent where none was seen yet, or
+    where there is no Kubernetes.
+    """
     @_builtins.property
     def reservation(self) -> Global___ContainerGood:
         """The guaranteed part."""
@@ -811,10 +831,12 @@ class ContainerMarket(_message.Message):
         min_acceptable_millicores: _builtins.int | None = ...,
         refused: _builtins.bool = ...,
         credits: _builtins.int | None = ...,
+        skip_reason: _builtins.str = ...,
+        status_lag_seconds: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_credits", b"_credits", "_lag_seconds", b"_lag_seconds", "_min_acceptable_millicores", b"_min_acceptable_millicores", "_throttled_ratio", b"_throttled_ratio", "_usage_millicores", b"_usage_millicores", "ceiling", b"ceiling", "credits", b"credits", "decision_time", b"decision_time", "lag_seconds", b"lag_seconds", "min_acceptable_millicores", b"min_acceptable_millicores", "reservation", b"reservation", "throttled_ratio", b"throttled_ratio", "usage_millicores", b"usage_millicores"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_credits", b"_credits", "_lag_seconds", b"_lag_seconds", "_min_acceptable_millicores", b"_min_acceptable_millicores", "_status_lag_seconds", b"_status_lag_seconds", "_throttled_ratio", b"_throttled_ratio", "_usage_millicores", b"_usage_millicores", "ceiling", b"ceiling", "credits", b"credits", "decision_time", b"decision_time", "lag_seconds", b"lag_seconds", "min_acceptable_millicores", b"min_acceptable_millicores", "reservation", b"reservation", "status_lag_seconds", b"status_lag_seconds", "throttled_ratio", b"throttled_ratio", "usage_millicores", b"usage_millicores"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_credits", b"_credits", "_lag_seconds", b"_lag_seconds", "_min_acceptable_millicores", b"_min_acceptable_millicores", "_throttled_ratio", b"_throttled_ratio", "_usage_millicores", b"_usage_millicores", "ceiling", b"ceiling", "container", b"container", "credits", b"credits", "decision_time", b"decision_time", "emergency", b"emergency", "lag_seconds", b"lag_seconds", "min_acceptable_millicores", b"min_acceptable_millicores", "mode", b"mode", "namespace", b"namespace", "pod", b"pod", "pod_uid", b"pod_uid", "policy", b"policy", "priority_class", b"priority_class", "reason", b"reason", "refused", b"refused", "reservation", b"reservation", "throttled_ratio", b"throttled_ratio", "usage_millicores", b"usage_millicores", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_credits", b"_credits", "_lag_seconds", b"_lag_seconds", "_min_acceptable_millicores", b"_min_acceptable_millicores", "_status_lag_seconds", b"_status_lag_seconds", "_throttled_ratio", b"_throttled_ratio", "_usage_millicores", b"_usage_millicores", "ceiling", b"ceiling", "container", b"container", "credits", b"credits", "decision_time", b"decision_time", "emergency", b"emergency", "lag_seconds", b"lag_seconds", "min_acceptable_millicores", b"min_acceptable_millicores", "mode", b"mode", "namespace", b"namespace", "pod", b"pod", "pod_uid", b"pod_uid", "policy", b"policy", "priority_class", b"priority_class", "reason", b"reason", "refused", b"refused", "reservation", b"reservation", "skip_reason", b"skip_reason", "status_lag_seconds", b"status_lag_seconds", "throttled_ratio", b"throttled_ratio", "usage_millicores", b"usage_millicores", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__credits: _TypeAlias = _typing.Literal["credits"]  # noqa: Y015
     _WhichOneofArgType__credits: _TypeAlias = _typing.Literal["_credits", b"_credits"]  # noqa: Y015
@@ -822,6 +844,8 @@ class ContainerMarket(_message.Message):
     _WhichOneofArgType__lag_seconds: _TypeAlias = _typing.Literal["_lag_seconds", b"_lag_seconds"]  # noqa: Y015
     _WhichOneofReturnType__min_acceptable_millicores: _TypeAlias = _typing.Literal["min_acceptable_millicores"]  # noqa: Y015
     _WhichOneofArgType__min_acceptable_millicores: _TypeAlias = _typing.Literal["_min_acceptable_millicores", b"_min_acceptable_millicores"]  # noqa: Y015
+    _WhichOneofReturnType__status_lag_seconds: _TypeAlias = _typing.Literal["status_lag_seconds"]  # noqa: Y015
+    _WhichOneofArgType__status_lag_seconds: _TypeAlias = _typing.Literal["_status_lag_seconds", b"_status_lag_seconds"]  # noqa: Y015
     _WhichOneofReturnType__throttled_ratio: _TypeAlias = _typing.Literal["throttled_ratio"]  # noqa: Y015
     _WhichOneofArgType__throttled_ratio: _TypeAlias = _typing.Literal["_throttled_ratio", b"_throttled_ratio"]  # noqa: Y015
     _WhichOneofReturnType__usage_millicores: _TypeAlias = _typing.Literal["usage_millicores"]  # noqa: Y015
@@ -832,6 +856,8 @@ class ContainerMarket(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lag_seconds) -> _WhichOneofReturnType__lag_seconds | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_acceptable_millicores) -> _WhichOneofReturnType__min_acceptable_millicores | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__status_lag_seconds) -> _WhichOneofReturnType__status_lag_seconds | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__throttled_ratio) -> _WhichOneofReturnType__throttled_ratio | None: ...
     @_typing.overload

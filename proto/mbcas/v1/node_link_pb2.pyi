@@ -268,8 +268,11 @@ class NodeFacts(_message.Message):
     KUBELET_VERSION_FIELD_NUMBER: _builtins.int
     CPU_MANAGER_POLICY_FIELD_NUMBER: _builtins.int
     ENFORCEMENT_FIELD_NUMBER: _builtins.int
+    BURST_WRITABLE_FIELD_NUMBER: _builtins.int
     allocatable_millicores: _builtins.int
-    """CPU that pods may hold, at least 1, at most 10^7."""
+    """CPU that pods may hold, at most 10^7; 0 where the shim does not know it, because the server
+    reads it from the Kubernetes API.
+    """
     unmanaged_millicores: _builtins.int
     """Effective requests of pods that MBCAS does not manage, at least 0."""
     cpu_count: _builtins.int
@@ -282,6 +285,8 @@ class NodeFacts(_message.Message):
     """The kubelet's CPU manager policy; empty where there is none."""
     enforcement: Global___Enforcement.ValueType
     """How orders are carried out on this node."""
+    burst_writable: _builtins.bool
+    """True where the shim may write burst credit although others enforce the quota."""
     def __init__(
         self,
         *,
@@ -292,10 +297,11 @@ class NodeFacts(_message.Message):
         kubelet_version: _builtins.str = ...,
         cpu_manager_policy: _builtins.str = ...,
         enforcement: Global___Enforcement.ValueType = ...,
+        burst_writable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocatable_millicores", b"allocatable_millicores", "cgroup_version", b"cgroup_version", "cpu_count", b"cpu_count", "cpu_manager_policy", b"cpu_manager_policy", "enforcement", b"enforcement", "kubelet_version", b"kubelet_version", "unmanaged_millicores", b"unmanaged_millicores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocatable_millicores", b"allocatable_millicores", "burst_writable", b"burst_writable", "cgroup_version", b"cgroup_version", "cpu_count", b"cpu_count", "cpu_manager_policy", b"cpu_manager_policy", "enforcement", b"enforcement", "kubelet_version", b"kubelet_version", "unmanaged_millicores", b"unmanaged_millicores"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -383,6 +389,11 @@ class ContainerFacts(_message.Message):
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
     SKIP_REASON_FIELD_NUMBER: _builtins.int
     PRIORITY_CLASS_NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_SET_BY_MBCAS_FIELD_NUMBER: _builtins.int
+    LIMIT_SET_BY_MBCAS_FIELD_NUMBER: _builtins.int
+    GUARANTEED_BUT_FOR_CPU_FIELD_NUMBER: _builtins.int
+    CONTROLLER_FIELD_NUMBER: _builtins.int
+    READY_FIELD_NUMBER: _builtins.int
     handle: _builtins.int
     """A small number, 1 to 1,000,000, by which samples and removals name this container on this stream."""
     pod_uid: _builtins.str
@@ -415,6 +426,22 @@ class ContainerFacts(_message.Message):
     """Why it cannot be resized, in a few words; empty where it can."""
     priority_class_name: _builtins.str
     """Name of the pod's Kubernetes PriorityClass, at most 253 bytes; empty where it has none."""
+    request_set_by_mbcas: _builtins.bool
+    """True where MBCAS was the last to set the CPU request in the spec, as the pod's managedFields
+    tell: it is then not what the pod asked for.
+    """
+    limit_set_by_mbcas: _builtins.bool
+    """The same for the limit."""
+    guaranteed_but_for_cpu: _builtins.bool
+    """True where only CPU keeps the pod from the QoS class Guaranteed: with equal requests and limits
+    it would change its class, which the API server refuses.
+    """
+    controller: _builtins.str
+    """The object that made the pod, as "ReplicaSet/web-6d4cf56db6", at most 320 bytes; empty where
+    there is none. Its template says what the pod asked for.
+    """
+    ready: _builtins.bool
+    """True once the container is ready, or where nothing says whether it is."""
     @_builtins.property
     def spec(self) -> Global___CpuResources:
         """What the pod's spec says now."""
@@ -473,10 +500,15 @@ class ContainerFacts(_message.Message):
         annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         skip_reason: _builtins.str = ...,
         priority_class_name: _builtins.str = ...,
+        request_set_by_mbcas: _builtins.bool = ...,
+        limit_set_by_mbcas: _builtins.bool = ...,
+        guaranteed_but_for_cpu: _builtins.bool = ...,
+        controller: _builtins.str = ...,
+        ready: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["actual", b"actual", "admitted", b"admitted", "allocated", b"allocated", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actual", b"actual", "admitted", b"admitted", "allocated", b"allocated", "annotations", b"annotations", "container", b"container", "container_id", b"container_id", "generation", b"generation", "handle", b"handle", "image_id", b"image_id", "namespace", b"namespace", "observed_generation", b"observed_generation", "owner", b"owner", "pod", b"pod", "pod_uid", b"pod_uid", "priority_class_name", b"priority_class_name", "qos_class", b"qos_class", "resize_conditions", b"resize_conditions", "restart_count", b"restart_count", "restarts_on_resize", b"restarts_on_resize", "sidecar", b"sidecar", "skip_reason", b"skip_reason", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actual", b"actual", "admitted", b"admitted", "allocated", b"allocated", "annotations", b"annotations", "container", b"container", "container_id", b"container_id", "controller", b"controller", "generation", b"generation", "guaranteed_but_for_cpu", b"guaranteed_but_for_cpu", "handle", b"handle", "image_id", b"image_id", "limit_set_by_mbcas", b"limit_set_by_mbcas", "namespace", b"namespace", "observed_generation", b"observed_generation", "owner", b"owner", "pod", b"pod", "pod_uid", b"pod_uid", "priority_class_name", b"priority_class_name", "qos_class", b"qos_class", "ready", b"ready", "request_set_by_mbcas", b"request_set_by_mbcas", "resize_conditions", b"resize_conditions", "restart_count", b"restart_count", "restarts_on_resize", b"restarts_on_resize", "sidecar", b"sidecar", "skip_reason", b"skip_reason", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
