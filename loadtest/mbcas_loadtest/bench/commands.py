@@ -198,6 +198,63 @@ def _few_incentives() -> Figures:
     return bench_incentives(markets=300, seed=REPORTED_SEED)
 
 
+Kubeconfig = Annotated[Path, typer.Option(help="Of an administrator of the cluster.")]
+NodeName = Annotated[str, typer.Option(help="Name of the node that is this machine.")]
+KubeletCgroup = Annotated[
+    str, typer.Option(help="The kubelet's cgroup for pods, below the cpu controller's mount.")
+]
+Image = Annotated[str, typer.Option(help="An image with busybox in its PATH.")]
+BUSYBOX_IMAGE = "busybox:1.37"
+
+
+@bench.command()
+def kubernetes_reaction(  # noqa: PLR0917 - each is a flag.
+    kubeconfig: Kubeconfig,
+    node: NodeName,
+    json_file: JsonFile = None,
+    cgroup: KubeletCgroup = "kubepods",
+    image: Image = BUSYBOX_IMAGE,
+    surges: Annotated[int, typer.Option(min=1)] = LEAST_SURGES,
+    seed: Annotated[int, typer.Option(min=0)] = REPORTED_SEED,
+) -> None:
+    """Measures how long surges wait on a cluster with MBCAS; run it on its node, as root."""
+    from mbcas_loadtest.bench import kubernetes as measured  # noqa: PLC0415 - loaded when used.
+
+    _clean_up_on_interrupt()
+    try:
+        target = measured.find_target(kubeconfig, node=node, cgroup=cgroup, image=image)
+        figures = measured.bench_reaction(target, surges=surges, seed=seed, tell=_tell_progress)
+    except DemoError as error:
+        typer.echo(f"bench kubernetes-reaction: {error}", err=True)
+        raise typer.Exit(1) from None
+    _report(figures, json_file)
+
+
+@bench.command()
+def kubernetes_resizes(  # noqa: PLR0917 - each is a flag.
+    kubeconfig: Kubeconfig,
+    node: NodeName,
+    json_file: JsonFile = None,
+    image: Image = BUSYBOX_IMAGE,
+    resizes: Annotated[int, typer.Option(min=1)] = 500,
+    seconds: Annotated[float, typer.Option(min=1, help="At most.")] = 900.0,
+    seed: Annotated[int, typer.Option(min=0)] = REPORTED_SEED,
+) -> None:
+    """Counts what many resizes disturb on a cluster with MBCAS: restarts, evictions, classes."""
+    from mbcas_loadtest.bench import kubernetes as measured  # noqa: PLC0415 - loaded when used.
+
+    _clean_up_on_interrupt()
+    try:
+        target = measured.find_target(kubeconfig, node=node, cgroup="", image=image)
+        figures = measured.bench_resizes(
+            target, resizes=resizes, seconds_max=seconds, seed=seed, tell=_tell_progress
+        )
+    except DemoError as error:
+        typer.echo(f"bench kubernetes-resizes: {error}", err=True)
+        raise typer.Exit(1) from None
+    _report(figures, json_file)
+
+
 def _solver() -> Figures:
     from mbcas_loadtest.bench.solver import bench_solver  # noqa: PLC0415 - loaded when used.
 
