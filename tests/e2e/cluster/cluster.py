@@ -34,6 +34,7 @@ SYSCTLS = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
 CGROUPS = Path("/sys/fs/cgroup")
 READY_SECONDS = 120
 STATE = "cluster.json"
+PORTS = ("api_port", "kubelet_port", "etcd_port")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,7 @@ class Cluster:
     folder: Path
     api_port: int
     kubelet_port: int
+    etcd_port: int
 
     @property
     def server(self) -> str:
@@ -87,16 +89,18 @@ def bring_up(say: Callable[[str], None]) -> Cluster:
     folder = Path(tempfile.mkdtemp(prefix="mbcas-e2e-"))
     say(f"cluster in {folder}")
     etcd_port, peer_port, api_port, kubelet_port = _free_ports(4)
-    cluster = Cluster(folder=folder, api_port=api_port, kubelet_port=kubelet_port)
+    cluster = Cluster(
+        folder=folder, api_port=api_port, kubelet_port=kubelet_port, etcd_port=etcd_port
+    )
     _note_state(cluster)
     try:
         processes = Processes(folder)
         _write_files(cluster)
         _make_cgroups(cluster.cgroup_root)
-        _start_etcd(processes, folder, etcd_port, peer_port)
+        _start_etcd(processes, cluster, peer_port)
         start_containerd(processes, cluster)
         _import_images(cluster)
-        start_api_server(processes, cluster, etcd_port)
+        start_api_server(processes, cluster)
         start_kubelet(processes, cluster)
         _start_controllers(processes, cluster)
         _wait(lambda: _node_is_ready(cluster), processes, "the node to be ready")
@@ -110,7 +114,8 @@ def bring_up(say: Callable[[str], None]) -> Cluster:
 def load(folder: Path) -> Cluster:
     """Returns the cluster of a folder."""
     state = json.loads((folder / STATE).read_text())
-    return Cluster(folder=folder, api_port=state["api_port"], kubelet_port=state["kubelet_port"])
+    ports = {name: state[name] for name in PORTS}
+    return Cluster(folder=folder, **ports)
 
 
 def take_down(folder: Path, say: Callable[[str], None]) -> None:
@@ -128,14 +133,14 @@ def take_down(folder: Path, say: Callable[[str], None]) -> None:
     say("the cluster is gone")
 
 
-def start_api_server(processes: Processes, cluster: Cluster, etcd_port: int) -> None:
+def start_api_server(processes: Processes, cluster: Cluster) -> None:
     """Starts the API server and waits until it is ready."""
     folder = cluster.folder
     processes.start(
         "kube-apiserver",
         [
             find("kube-apiserver"),
-            f"--etcd-servers=http://127.0.0.1:{etcd_port}",
+            f"--etcd-servers=http://127.0.0.1:{cluster.etcd_port}",
             "--bind-address=127.0.0.1",
             f"--secure-port={cluster.api_port}",
             f"--cert-dir={folder}/certs",
@@ -182,8 +187,9 @@ def start_kubelet(processes: Processes, cluster: Cluster) -> None:
     )
 
 
-def _start_etcd(processes: Processes, folder: Path, port: int, peer_port: int) -> None:
-    client, peer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peer_port}"
+def _start_etcd(processes: Processes, cluster: Cluster, peer_port: int) -> None:
+    folder = cluster.folder
+    client, peer = f"http://127.0.0.1:{cluster.etcd_port}", f"http://127.0.0.1:{peer_port}"
     processes.start(
         "etcd",
         [
@@ -337,7 +343,7 @@ def _free_ports(count: int) -> list[int]:
 
 def _note_state(cluster: Cluster) -> None:
     sysctls = {name: Path("/proc/sys", name).read_text().strip() for name in SYSCTLS}
-    state = {"api_port": cluster.api_port, "kubelet_port": cluster.kubelet_port, "sysctls": sysctls}
+    state = {"sysctls": sysctls} | {name: getattr(cluster, name) for name in PORTS}
     (cluster.folder / STATE).write_text(json.dumps(state))
 
 
