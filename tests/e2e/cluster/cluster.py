@@ -114,7 +114,7 @@ def bring_up(say: Callable[[str], None]) -> Cluster:
 def load(folder: Path) -> Cluster:
     """Returns the cluster of a folder."""
     state = json.loads((folder / STATE).read_text())
-    ports = {name: state[name] for name in PORTS}
+    ports = {name: int(state.get(name, 0)) for name in PORTS}
     return Cluster(folder=folder, **ports)
 
 
