@@ -24,7 +24,7 @@ from pydantic_settings.exceptions import SettingsError
 
 from mbcas_core.errors import InvalidInputError
 from mbcas_server.annotations import PRIORITY_CLASSES, SYSTEM_CLASSES, PriorityBounds
-from mbcas_server.core_settings import CoreSettings
+from mbcas_server.kube_settings import KubeSettings
 
 PROGRAM = "mbcas-server"
 PORT_MAX = 65_535
@@ -64,7 +64,7 @@ class SettingsInvalidError(Exception):
     """The settings cannot be used; the message has one line for each reason."""
 
 
-class Settings(CoreSettings):
+class Settings(KubeSettings):
     """The market server.
 
     Each setting below is also an environment variable (MBCAS_ROUND_PERIOD_SECONDS) and a line of
@@ -82,15 +82,22 @@ class Settings(CoreSettings):
     insecure: bool = False
     """Allow gRPC without TLS beyond loopback. Anybody on the network can then read and write."""
     tls_cert: Path | None = None
-    """File with the server's certificate chain, PEM. Together with tls_key."""
+    """File with the server's certificate chain, PEM. Together with tls_key. All three files are
+    read again for the next connection after one has changed."""
     tls_key: Path | None = None
     """File with its private key, PEM."""
     tls_client_ca: Path | None = None
     """File with the authorities whose client certificates are asked for and accepted, PEM."""
     token_file: Path | None = None
-    """File whose first line every caller must show as a bearer token. Unset: no token is asked."""
+    """File whose first line every caller must show as a bearer token. Unset: no token is asked (on
+    Kubernetes, one that the API server knows). It is read again when it changes."""
     server_epoch: int = Field(default=0, ge=0)
-    """Shims ignore a server with a lower epoch than they have seen; 0 takes the time of start."""
+    """Shims ignore a server with a lower epoch than they have seen; 0 takes the time of start, on
+    Kubernetes how often the Lease has changed hands."""
+    checkpoint_path: Path | None = None
+    """File that what was learned is written to, and read from at the start. Unset: nowhere."""
+    checkpoint_period_seconds: Seconds = Field(default=60.0, ge=1, le=3_600)
+    """Time between two writes of it; it is also written at the end."""
 
     heartbeat_seconds: Seconds = Field(default=5.0, ge=0.5, le=60)
     """Time between two heartbeats, each sent after a completed tick, 0.5 to 60."""
@@ -185,6 +192,14 @@ class Settings(CoreSettings):
                 "listen_address",
                 f"{self.listen_address} is not loopback: give tls_cert and tls_key, or allow "
                 "plain text with insecure",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_callers(self) -> Self:
+        if self.kubernetes and self.token_file is not None:
+            raise _refusal(
+                "token_file", "must not be given with kubernetes: callers show tokens of their own"
             )
         return self
 
