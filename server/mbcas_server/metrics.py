@@ -27,6 +27,7 @@ class Metrics:
         self._add_decisions()
         self._add_links()
         self._add_driver()
+        self._add_kube_objects()
 
     def _add_decisions(self) -> None:
         """What came of decisions."""
@@ -86,6 +87,23 @@ class Metrics:
         self.watchers_dropped = self._counter(
             "mbcas_server_watchers_dropped", "Watchers that read too slowly"
         )
+        self.certificate_reloads = self._counter(
+            "mbcas_server_certificate_reloads",
+            "Changes of the TLS files: taken, or refused because they do not fit each other",
+            "result",
+        )
+        self.calls_refused = self._counter(
+            "mbcas_server_calls_refused",
+            "Calls of callers that are not known, or may not do what they ask for",
+            "rpc",
+            "code",
+        )
+        self.reviews = self._counter(
+            "mbcas_server_reviews",
+            "Questions to the API server about tokens and rights, by how they ended",
+            "kind",
+            "result",
+        )
         self.allocations_refused = self._counter(
             "mbcas_server_allocations_refused",
             "Large Allocate requests refused because too many waited",
@@ -111,6 +129,45 @@ class Metrics:
         )
         self.last_tick_time = self._gauge(
             "mbcas_server_last_tick_timestamp_seconds", "When the last tick was completed"
+        )
+
+    def _add_kube_objects(self) -> None:
+        """What the server reads and writes on Kubernetes."""
+        self.kube_watch_failures = self._counter(
+            "mbcas_server_kube_watch_failures",
+            "Lists and watches of Kubernetes objects that failed; they are tried again",
+        )
+        self.pod_allocations = self._gauge(
+            "mbcas_server_pod_allocations", "PodAllocations that are there and can be used"
+        )
+        self.pod_allocations_ignored = self._counter(
+            "mbcas_server_pod_allocations_ignored",
+            "PodAllocations that cannot be used: changed by others, or too many",
+        )
+        self.pod_allocation_writes = self._counter(
+            "mbcas_server_pod_allocation_writes",
+            "Writes of PodAllocations, by part (spec, status) and result (written, failed)",
+            "part",
+            "result",
+        )
+        self.orders_held_seconds = self._histogram(
+            "mbcas_server_orders_held_seconds",
+            "Time for which orders waited until their pod's PodAllocation was written",
+            WAIT_BUCKETS,
+        )
+        self.orders_refused = self._counter(
+            "mbcas_server_orders_refused",
+            "Orders that were not sent because their pod's PodAllocation could not be written",
+        )
+        self.template_lookups = self._counter(
+            "mbcas_server_template_lookups",
+            "Templates asked for admitted values that are lost: found, missing, failed, dropped",
+            "result",
+        )
+        self.pod_events = self._counter(
+            "mbcas_server_pod_events",
+            "Events for pods: sent, repeated, over_budget, dropped, failed",
+            "result",
         )
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
