@@ -47,10 +47,16 @@ class Settings(BaseSettings):
     containers_file: Path
     """YAML file with the node and its containers; looked at again when it changes."""
     server_address: Annotated[str, Field(min_length=1, max_length=4096)] = "127.0.0.1:7443"
-    """Where the server listens: HOST:PORT or unix:PATH. In plain text, so only on this machine
-    unless --insecure."""
+    """Where the server listens: HOST:PORT or unix:PATH. In plain text unless --server-ca is given,
+    and then only on this machine unless --insecure."""
+    server_ca: Path | None = None
+    """PEM file with the authorities that may vouch for the server: the connection is then
+    encrypted. Read again at each connection."""
+    server_name: Annotated[str | None, Field(min_length=1, max_length=253)] = None
+    """The name that the server's certificate must have, where that is not the host of
+    server_address."""
     insecure: bool = False
-    """Allow a server on another machine although nothing is encrypted."""
+    """Allow a server on another machine although nothing is encrypted; not beside a token."""
     node_name: Annotated[str, Field(min_length=1, max_length=253)] = Field(
         default_factory=socket.gethostname
     )
@@ -59,6 +65,13 @@ class Settings(BaseSettings):
     """Where cgroups are mounted, version 1 or 2."""
     token_file: Path | None = None
     """File with the bearer token for the server; read again at each connection."""
+    kube_api: str | None = None
+    """URL of the Kubernetes API server, https://HOST:PORT. Default: as a pod finds it, with its
+    service account's authority and token."""
+    kube_ca: Path | None = None
+    """PEM file with the authorities that may vouch for the Kubernetes API server."""
+    kube_token_file: Path | None = None
+    """File with the bearer token for the Kubernetes API server; read again at each call."""
     failsafe_after_seconds: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] = 300.0
     """Without a word from the server for this long, admitted values come back, 1 to 86400. What
     the server says replaces it."""
@@ -80,10 +93,18 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_plaintext_stays_here(self) -> Self:
-        if not self.insecure and not _is_local(self.server_address):
+        if self.server_ca is not None or _is_local(self.server_address):
+            return self
+        if not self.insecure:
             raise ValueError(
                 f"server_address: {self.server_address} is not on this machine and nothing is "
-                "encrypted; use a loopback address or unix:PATH, or pass --insecure"
+                "encrypted; give --server-ca FILE, use a loopback address or unix:PATH, or pass "
+                "--insecure"
+            )
+        if self.token_file is not None:
+            raise ValueError(
+                f"token_file: the token would travel to {self.server_address} unencrypted; give "
+                "--server-ca FILE, or no token"
             )
         return self
 

@@ -40,6 +40,7 @@ def test_flags_win_over_environment_over_file_over_defaults(
         ([FILE, "--failsafe-after-seconds=nan"], "failsafe_after_seconds"),
         ([FILE, "--server-address=10.0.0.1:7443"], "pass --insecure"),
         ([FILE, "--server-address=example.org:7443"], "pass --insecure"),
+        ([FILE, "--server-address=10.0.0.1:1", "--insecure", "--token-file=/t"], "token_file: the"),
         ([FILE, "--node-name="], "node_name"),
         ([FILE, "--config=/nowhere.yaml"], "/nowhere.yaml: cannot be read"),
     ],
@@ -56,6 +57,12 @@ def test_a_bad_setting_is_an_error_with_its_name_and_the_remedy(
 )
 def test_plain_text_is_allowed_on_this_machine(address: str) -> None:
     assert read_settings([FILE, f"--server-address={address}"]).server_address == address
+
+
+def test_a_server_elsewhere_is_allowed_where_its_authority_is_known() -> None:
+    given = ["--server-address=10.0.0.1:7443", "--server-ca=/ca.pem", "--token-file=/token"]
+
+    assert read_settings([FILE, *given]).server_ca == Path("/ca.pem")
 
 
 def test_plain_text_elsewhere_needs_to_be_asked_for() -> None:
