@@ -138,8 +138,8 @@ class App:
                 task.cancel()
 
     async def _give_back(self) -> None:
-        failed = await self._enforcer.restore() + await self._enforcer.zero_bursts()
-        _log.info("admitted values given back failed=%d", failed)
+        failed = await self._enforcer.leave()
+        _log.info("left in order failed=%d", failed)
 
     async def _sample(self) -> None:
         start_seconds = self._clock.now_seconds()

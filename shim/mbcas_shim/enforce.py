@@ -1,6 +1,6 @@
 """What carrying out orders means, whoever does it: a cgroup's files here, the API elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from mbcas.v1 import node_link_pb2 as pb
@@ -15,8 +15,14 @@ class Enforcer(Protocol):
     async def apply(self, orders: Sequence[Order]) -> list[pb.OrderResult]:
         """Carries out the orders of one pod, cuts first, and answers each of them."""
 
-    async def restore(self) -> int:
-        """Brings every managed row back to what was admitted; returns how many could not be."""
+    async def restore(self, is_needed: Callable[[], bool]) -> int:
+        """Brings every managed row back to what was admitted, as long as that is needed.
+
+        Returns how many could not be brought back.
+        """
 
     async def zero_bursts(self) -> int:
         """Takes burst credit from every managed row; returns how many kept theirs."""
+
+    async def leave(self) -> int:
+        """Does what an orderly end demands; returns how many rows it failed for."""

@@ -92,7 +92,8 @@ class CgroupEnforcer:
             results.append(answer)
         return results
 
-    async def restore(self) -> int:
+    async def restore(self, is_needed: Callable[[], bool] = lambda: True) -> int:
+        del is_needed  # It is done at once.
         rows = [row for row in self._inventory.rows if row.is_managed]
         changes = [(row, self._restored(row)) for row in rows]
         self._fit_requests(changes)
@@ -103,6 +104,10 @@ class CgroupEnforcer:
     async def zero_bursts(self) -> int:
         rows = [row for row in self._inventory.rows if row.is_managed]
         return sum(not self.zero_burst(row) for row in rows)
+
+    async def leave(self) -> int:
+        """Gives back what was admitted: nobody else would."""
+        return await self.restore() + await self.zero_bursts()
 
     def zero_burst(self, row: Row) -> bool:
         """Takes a row's burst credit; true where it has none now."""

@@ -7,7 +7,9 @@ from mbcas_shim.clock import Clock
 from mbcas_shim.counters import Counters
 from mbcas_shim.enforce import Enforcer
 
-RETRY_SECONDS = 30.0  # While the server stays silent, what could not be given back.
+RETRY_SECONDS = 30.0  # While the server stays silent, whether all is still given back.
+_BACKOFF_FIRST_SECONDS = 5.0  # What could not be given back is tried again sooner at first ...
+_BACKOFF_MAX_SECONDS = 60.0  # ... and then as often as an API server that is down can bear.
 
 _log = logging.getLogger(__name__)
 
@@ -65,11 +67,18 @@ class Failsafe:
             "failsafe_entered", f"no word from the server for {self._silent_seconds():.0f} s"
         )
         _log.warning("fail-safe entered: admitted values come back, burst credit goes")
+        backoff_seconds = _BACKOFF_FIRST_SECONDS
         while self._is_silent():
-            failed = await self._enforcer.restore() + await self._enforcer.zero_bursts()
+            failed = await self._enforcer.zero_bursts()
+            failed += await self._enforcer.restore(self._is_silent)
+            wait_seconds = RETRY_SECONDS
             if failed:
                 _log.warning("fail-safe could not give back all failed=%d", failed)
-            retry_seconds = self._clock.now_seconds() + RETRY_SECONDS
+                wait_seconds = backoff_seconds * (1 - self._uniform() / 2)
+                backoff_seconds = min(backoff_seconds * 2, _BACKOFF_MAX_SECONDS)
+            else:
+                backoff_seconds = _BACKOFF_FIRST_SECONDS
+            retry_seconds = self._clock.now_seconds() + wait_seconds
             while self._is_silent() and self._clock.now_seconds() < retry_seconds:
                 await self._sleep(1.0)
         self.is_active = False

@@ -1,5 +1,6 @@
 import asyncio
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -13,11 +14,14 @@ class CountingEnforcer(SlowEnforcer):
     def __init__(self) -> None:
         super().__init__()
         self.restored = 0
+        self.failing = 0
+        self.needed: list[bool] = []
         self.bursts_zeroed = 0
 
-    async def restore(self) -> int:
+    async def restore(self, is_needed: Callable[[], bool]) -> int:
         self.restored += 1
-        return 0
+        self.needed.append(is_needed())
+        return self.failing
 
     async def zero_bursts(self) -> int:
         self.bursts_zeroed += 1
@@ -131,3 +135,19 @@ async def test_while_the_silence_lasts_it_is_tried_again(bench: Bench) -> None:
 
     assert bench.enforcer.restored == 2
     assert bench.counters.value("failsafe_entered") == 1
+
+
+async def test_what_could_not_be_given_back_is_tried_again_ever_more_seldom(bench: Bench) -> None:
+    bench.enforcer.failing = 1
+    moments: list[float] = []
+    start = bench.clock.now_seconds() + 300
+    for _ in range(300 + 400):
+        tried = bench.enforcer.restored
+        await bench.clock.advance(1)
+        if bench.enforcer.restored > tried:
+            moments.append(bench.clock.now_seconds() - start)
+
+    waits = [after - before for before, after in itertools.pairwise(moments)]
+    assert waits[:4] == [4, 8, 15, 30]
+    assert set(waits[4:]) == {45}
+    assert all(bench.enforcer.needed)

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -28,10 +28,14 @@ class SlowEnforcer:
         self.done += [order.order_id for order in orders]
         return [result(order.order_id, pb.OUTCOME_APPLIED) for order in orders]
 
-    async def restore(self) -> int:
+    async def restore(self, is_needed: Callable[[], bool]) -> int:
+        del is_needed
         return 0
 
     async def zero_bursts(self) -> int:
+        return 0
+
+    async def leave(self) -> int:
         return 0
 
 
