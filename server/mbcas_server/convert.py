@@ -6,6 +6,7 @@ a FieldError for each field, but for its samples: those are refused on their own
 must not be lost over a column of the wrong length.
 """
 
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,14 +23,19 @@ from mbcas_core.events import (
     NodeFacts,
     OrderResult,
     Outcome,
+    Pending,
+    QosClass,
     Samples,
 )
 from mbcas_core.units import MAX_MILLICORES, USEC_PER_SECOND
 from mbcas_server.annotations import PriorityBounds, parse_annotations
+from mbcas_server.surroundings import Alone, Remembered, Surroundings
 
 HANDLE_MAX = 1_000_000
 ENTRIES_MAX = 10_000  # Containers, removals, results, samples of one report.
 ANNOTATIONS_MAX = 32
+CONDITIONS_MAX = 8  # There are two types of resize condition.
+STATUS_MAX = 599  # HTTP's numbers.
 REFUSALS_MAX = 1_000  # Annotations left out of one report that are told and counted.
 ERRORS_MAX = 20  # Named in one refusal; the rest would only repeat them.
 TIME_MAX_USEC = 1 << 62
@@ -39,6 +45,9 @@ RESTARTS_REASON = "a change of CPU restarts it"
 EXCLUDED_REASON = "excluded by annotation"
 
 _DEFAULT_BOUNDS = PriorityBounds()
+_ALONE = Alone()
+_VERSION = re.compile(r"v?([0-9]{1,4})\.([0-9]{1,4})")
+_FAST_KUBELET = (1, 36)  # From here on it looks at a resize at once.
 _HANDLE = np.dtype("<i4")
 _COUNTER = np.dtype("<i8")
 _SLICE = np.dtype("<u2")
@@ -75,7 +84,11 @@ class ParsedReport:
 
 
 def parse_report(
-    message: bytes, *, unix_seconds: float, priorities: PriorityBounds = _DEFAULT_BOUNDS
+    message: bytes,
+    *,
+    unix_seconds: float,
+    priorities: PriorityBounds = _DEFAULT_BOUNDS,
+    surroundings: Surroundings = _ALONE,
 ) -> ParsedReport:
     """Parses one report.
 
@@ -83,6 +96,7 @@ def parse_report(
         message: As it came from the wire.
         unix_seconds: The time of day, to tell how old containers are.
         priorities: How much priority pods may claim.
+        surroundings: What the cluster knows beyond the shim.
 
     Raises:
         InvalidInputError: It is no report, or breaks a rule outside its samples.
@@ -99,7 +113,12 @@ def parse_report(
     )
     check.number("sequence", report.sequence, 1, COUNT_MAX)
     facts = _node_facts(report.node_facts, check) if report.HasField("node_facts") else None
-    reading = _Reading(unix_seconds=unix_seconds, priorities=priorities)
+    reading = _Reading(
+        node=report.node_name,
+        unix_seconds=unix_seconds,
+        priorities=priorities,
+        surroundings=surroundings,
+    )
     containers = _containers(report, check, reading) if report.containers else ()
     removed = _removed(report, check) if report.removed_handles else ()
     results = _results(report, check) if report.order_results else ()
@@ -226,7 +245,9 @@ class _Check:
 
 def _node_facts(facts: pb.NodeFacts, check: _Check) -> NodeFacts:
     allocatable = facts.allocatable_millicores
-    check.number("node_facts.allocatable_millicores", allocatable, 1, MAX_MILLICORES)
+    # On Kubernetes 0 stands for "ask the Node object".
+    least = 0 if facts.enforcement == pb.ENFORCEMENT_RESIZE else 1
+    check.number("node_facts.allocatable_millicores", allocatable, least, MAX_MILLICORES)
     check.number("node_facts.unmanaged_millicores", facts.unmanaged_millicores, 0, MAX_MILLICORES)
     check.number("node_facts.cpu_count", facts.cpu_count, 1, MAX_MILLICORES)
     check.number("node_facts.cgroup_version", facts.cgroup_version, 1, 2)
@@ -240,15 +261,24 @@ def _node_facts(facts: pb.NodeFacts, check: _Check) -> NodeFacts:
         unmanaged_millicores=facts.unmanaged_millicores,
         cpu_count=facts.cpu_count,
         enforcement=Enforcement(facts.enforcement) if known else Enforcement.CGROUP,
+        fast_kubelet=_is_fast(facts.kubelet_version),
+        burst_writable=facts.burst_writable,
     )
+
+
+def _is_fast(kubelet_version: str) -> bool:
+    match = _VERSION.match(kubelet_version)
+    return match is not None and (int(match[1]), int(match[2])) >= _FAST_KUBELET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Reading:
     """What the containers of a report are read with."""
 
+    node: str
     unix_seconds: float
     priorities: PriorityBounds
+    surroundings: Surroundings
     refusals: list[str] = field(default_factory=list)
     """One sentence for each annotation that was left out, up to REFUSALS_MAX."""
 
@@ -278,7 +308,7 @@ def _container(
     given: pb.ContainerFacts, field: str, check: _Check, reading: _Reading
 ) -> ContainerFacts:
     _check_container(given, field, check)
-    said = parse_annotations(given.annotations)
+    said = parse_annotations(reading.surroundings.annotations(given))
     priority, bounded = reading.priorities.find(said, given.priority_class_name)
     for refusal in (*said.refusals, bounded):
         if refusal and len(reading.refusals) < REFUSALS_MAX:
@@ -288,6 +318,7 @@ def _container(
         skip_reason = RESTARTS_REASON
     if not skip_reason and given.container in said.excluded:
         skip_reason = EXCLUDED_REASON
+    admitted, lost = _admitted(given, field, check, reading)
     return ContainerFacts(
         handle=given.handle,
         pod_uid=given.pod_uid,
@@ -304,13 +335,20 @@ def _container(
         actual=_resources(given.actual, f"{field}.actual", check)
         if given.HasField("actual")
         else None,
-        admitted=_resources(given.admitted, f"{field}.admitted", check)
-        if given.HasField("admitted")
-        else None,
+        admitted=admitted,
+        request_set=given.request_set_by_mbcas,
+        limit_set=given.limit_set_by_mbcas,
         generation=given.generation,
+        observed_generation=given.observed_generation,
+        pending=_pending(given),
+        qos=QosClass(given.qos_class) if given.qos_class in (*QosClass,) else None,
+        guaranteed_but_for_cpu=given.guaranteed_but_for_cpu,
+        scaled_by_requests=reading.surroundings.is_scaled(given),
+        # Only Kubernetes knows: a shim that owns its cgroups leaves the class unspecified.
+        ready=given.ready or not given.qos_class,
         age_seconds=_age_seconds(given, reading.unix_seconds),
         restart_count=given.restart_count,
-        skip_reason=skip_reason,
+        skip_reason=skip_reason or lost,
         mode=said.mode,
         policy=said.policy,
         priority_class=priority,
@@ -319,6 +357,40 @@ def _container(
         max_millicores=said.max_millicores,
         min_acceptable_millicores=said.min_acceptable_millicores,
     )
+
+
+def _admitted(given: pb.ContainerFacts, field: str, check: _Check, reading: _Reading) -> Remembered:
+    """Returns what it was admitted with where its spec no longer says so."""
+    if given.HasField("admitted"):
+        return Remembered(_resources(given.admitted, f"{field}.admitted", check))
+    if not (given.request_set_by_mbcas or given.limit_set_by_mbcas):
+        return Remembered(None)
+    admitted, lost = reading.surroundings.remember(reading.node, given)
+    if admitted is None:
+        return Remembered(None, lost)
+    request_set, limit_set = given.request_set_by_mbcas, given.limit_set_by_mbcas
+    return Remembered(
+        CpuResources(
+            request_millicores=admitted.request_millicores if request_set else None,
+            limit_millicores=admitted.limit_millicores if limit_set else None,
+        )
+    )
+
+
+def _pending(given: pb.ContainerFacts) -> Pending:
+    """Returns what the conditions say; those of an older generation say nothing any more."""
+    found = {
+        (condition.type, condition.reason)
+        for condition in given.resize_conditions
+        if condition.observed_generation >= given.generation
+    }
+    if ("PodResizePending", "Infeasible") in found:
+        return Pending.INFEASIBLE
+    if ("PodResizePending", "Deferred") in found:
+        return Pending.DEFERRED
+    if ("PodResizeInProgress", "Error") in found:
+        return Pending.FAILING
+    return Pending.NOTHING
 
 
 def _check_container(given: pb.ContainerFacts, field: str, check: _Check) -> None:
@@ -332,11 +404,17 @@ def _check_container(given: pb.ContainerFacts, field: str, check: _Check) -> Non
     check.text(f"{field}.image_id", given.image_id, 0, 1024)
     check.text(f"{field}.skip_reason", given.skip_reason, 0, 256)
     check.text(f"{field}.priority_class_name", given.priority_class_name, 0, 253)
+    check.text(f"{field}.controller", given.controller, 0, 320)
     check.number(f"{field}.generation", given.generation, 0, COUNT_MAX)
     check.number(f"{field}.observed_generation", given.observed_generation, 0, COUNT_MAX)
     check.number(f"{field}.restart_count", given.restart_count, 0, COUNT_MAX)
     if given.qos_class not in pb.QosClass.values():
         check.refuse(f"{field}.qos_class", f"is {given.qos_class}, must be from 0 to 3")
+    if len(given.resize_conditions) > CONDITIONS_MAX:
+        check.refuse(
+            f"{field}.resize_conditions",
+            f"has {len(given.resize_conditions)} entries, must have at most {CONDITIONS_MAX}",
+        )
     if len(given.annotations) > ANNOTATIONS_MAX:
         check.refuse(
             f"{field}.annotations",
@@ -378,6 +456,7 @@ def _results(report: pb.NodeReport, check: _Check) -> tuple[OrderResult, ...]:
         check.number(f"{field}.order_id", given.order_id, 1, COUNT_MAX)
         check.text(f"{field}.cause", given.cause, 0, 256)
         check.text(f"{field}.field", given.field, 0, 256)
+        check.number(f"{field}.status", given.status, 0, STATUS_MAX)
         check.number(f"{field}.generation", given.generation, 0, COUNT_MAX)
         known = given.outcome in (*Outcome,)
         if not known:
@@ -386,7 +465,9 @@ def _results(report: pb.NodeReport, check: _Check) -> tuple[OrderResult, ...]:
             OrderResult(
                 order_id=given.order_id,
                 outcome=Outcome(given.outcome) if known else Outcome.FAILED,
+                status=given.status,
                 cause=given.cause,
+                field=given.field,
                 retry_after_seconds=_retry_after_seconds(given),
                 generation=given.generation,
                 actual=_resources(given.actual, f"{field}.actual", check)

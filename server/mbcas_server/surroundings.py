@@ -1,0 +1,49 @@
+"""What the server adds to a shim's facts about containers: what only the cluster knows."""
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+from mbcas.v1 import node_link_pb2 as pb
+from mbcas_core.events import CpuResources
+
+UNKNOWN_REASON = "changed by MBCAS before, and the server does not remember from what"
+
+
+class Remembered(NamedTuple):
+    """What is known of what a container was admitted with."""
+
+    admitted: CpuResources | None
+    """Only the values that MBCAS has set since are of interest; None where they are not known."""
+    skip_reason: str = ""
+    """Why it is to be left alone, where they are not."""
+
+
+class Surroundings(Protocol):
+    """Answers from caches: nothing here waits."""
+
+    def annotations(self, given: pb.ContainerFacts) -> Mapping[str, str]:
+        """Returns what counts for its pod: its own, and its namespace's where it says nothing."""
+        ...
+
+    def is_scaled(self, given: pb.ContainerFacts) -> bool:
+        """Returns whether an autoscaler moves its owner by CPU use as a share of its requests."""
+        ...
+
+    def remember(self, node: str, given: pb.ContainerFacts) -> Remembered:
+        """Returns what it was admitted with, before MBCAS set what its spec says now."""
+        ...
+
+
+class Alone:
+    """Outside of Kubernetes: the shim knows everything."""
+
+    def annotations(self, given: pb.ContainerFacts) -> Mapping[str, str]:
+        return given.annotations
+
+    def is_scaled(self, given: pb.ContainerFacts) -> bool:
+        del given
+        return False
+
+    def remember(self, node: str, given: pb.ContainerFacts) -> Remembered:
+        del node, given
+        return Remembered(None, UNKNOWN_REASON)
