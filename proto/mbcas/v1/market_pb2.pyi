@@ -620,6 +620,7 @@ class NodeMarket(_message.Message):
     CEILING_FIELD_NUMBER: _builtins.int
     CONTAINERS_FIELD_NUMBER: _builtins.int
     REFUSING_PODS_FIELD_NUMBER: _builtins.int
+    HIDDEN_CONTAINERS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """The node's name."""
     round: _builtins.int
@@ -634,6 +635,10 @@ class NodeMarket(_message.Message):
     """Requests of pods that MBCAS does not manage."""
     refusing_pods: _builtins.int
     """Pods that refuse what they get: below what they declared acceptable, and below their need."""
+    hidden_containers: _builtins.int
+    """Containers that were asked for and left out, because the caller may not know of them. All other
+    numbers of the node count them.
+    """
     @_builtins.property
     def report_time(self) -> _timestamp_pb2.Timestamp:
         """When the last report of the node was taken into account, on the server's clock."""
@@ -652,7 +657,9 @@ class NodeMarket(_message.Message):
 
     @_builtins.property
     def containers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContainerMarket]:
-        """Its containers by namespace, pod and container; empty unless asked for."""
+        """Its containers by namespace, pod and container; empty unless asked for. On Kubernetes only those
+        of namespaces whose pods the caller may get.
+        """
 
     def __init__(
         self,
@@ -669,10 +676,11 @@ class NodeMarket(_message.Message):
         ceiling: Global___GoodMarket | None = ...,
         containers: _abc.Iterable[Global___ContainerMarket] | None = ...,
         refusing_pods: _builtins.int = ...,
+        hidden_containers: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ceiling", b"ceiling", "report_time", b"report_time", "reservation", b"reservation", "round_time", b"round_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocatable_millicores", b"allocatable_millicores", "ceiling", b"ceiling", "containers", b"containers", "frozen", b"frozen", "live", b"live", "node", b"node", "refusing_pods", b"refusing_pods", "report_time", b"report_time", "reservation", b"reservation", "round", b"round", "round_time", b"round_time", "unmanaged_millicores", b"unmanaged_millicores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocatable_millicores", b"allocatable_millicores", "ceiling", b"ceiling", "containers", b"containers", "frozen", b"frozen", "hidden_containers", b"hidden_containers", "live", b"live", "node", b"node", "refusing_pods", b"refusing_pods", "report_time", b"report_time", "reservation", b"reservation", "round", b"round", "round_time", b"round_time", "unmanaged_millicores", b"unmanaged_millicores"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,7 +28,8 @@ if _version_not_supported:
 class MarketStub:
     """Answers questions about the markets of the nodes this server owns. No rpc of this service changes
     anything. Every rpc may answer UNAUTHENTICATED or PERMISSION_DENIED where the server asks for a
-    token, and UNAVAILABLE while it shuts down; a call that only reads may be repeated at will.
+    token, and UNAVAILABLE while it shuts down, stands by, or cannot find out who calls; a call that
+    only reads may be repeated at will.
     """
 
     def __init__(self, channel):
@@ -67,7 +68,8 @@ class MarketStub:
 class MarketServicer:
     """Answers questions about the markets of the nodes this server owns. No rpc of this service changes
     anything. Every rpc may answer UNAUTHENTICATED or PERMISSION_DENIED where the server asks for a
-    token, and UNAVAILABLE while it shuts down; a call that only reads may be repeated at will.
+    token, and UNAVAILABLE while it shuts down, stands by, or cannot find out who calls; a call that
+    only reads may be repeated at will.
     """
 
     def Allocate(self, request, context):
@@ -119,7 +121,8 @@ class MarketServicer:
         """Returns the record of the last decision about each container of a pod: enough to recompute its
         numbers by hand.
 
-        INVALID_ARGUMENT for an empty name, NOT_FOUND for a pod that no shim reported.
+        INVALID_ARGUMENT for an empty name, NOT_FOUND for a pod that no shim reported. PERMISSION_DENIED
+        where the caller may not get pods of that namespace, whether there is such a pod or not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -164,7 +167,8 @@ def add_MarketServicer_to_server(servicer, server):
 class Market:
     """Answers questions about the markets of the nodes this server owns. No rpc of this service changes
     anything. Every rpc may answer UNAUTHENTICATED or PERMISSION_DENIED where the server asks for a
-    token, and UNAVAILABLE while it shuts down; a call that only reads may be repeated at will.
+    token, and UNAVAILABLE while it shuts down, stands by, or cannot find out who calls; a call that
+    only reads may be repeated at will.
     """
 
     @staticmethod

@@ -33,7 +33,8 @@ GRPC_VERSION: str
 class MarketStub:
     """Answers questions about the markets of the nodes this server owns. No rpc of this service changes
     anything. Every rpc may answer UNAUTHENTICATED or PERMISSION_DENIED where the server asks for a
-    token, and UNAVAILABLE while it shuts down; a call that only reads may be repeated at will.
+    token, and UNAVAILABLE while it shuts down, stands by, or cannot find out who calls; a call that
+    only reads may be repeated at will.
     """
 
     @_typing.overload
@@ -73,14 +74,16 @@ class MarketStub:
     """Returns the record of the last decision about each container of a pod: enough to recompute its
     numbers by hand.
 
-    INVALID_ARGUMENT for an empty name, NOT_FOUND for a pod that no shim reported.
+    INVALID_ARGUMENT for an empty name, NOT_FOUND for a pod that no shim reported. PERMISSION_DENIED
+    where the caller may not get pods of that namespace, whether there is such a pod or not.
     """
 
 @_typing.type_check_only
 class MarketAsyncStub(MarketStub):
     """Answers questions about the markets of the nodes this server owns. No rpc of this service changes
     anything. Every rpc may answer UNAUTHENTICATED or PERMISSION_DENIED where the server asks for a
-    token, and UNAVAILABLE while it shuts down; a call that only reads may be repeated at will.
+    token, and UNAVAILABLE while it shuts down, stands by, or cannot find out who calls; a call that
+    only reads may be repeated at will.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -117,13 +120,15 @@ class MarketAsyncStub(MarketStub):
     """Returns the record of the last decision about each container of a pod: enough to recompute its
     numbers by hand.
 
-    INVALID_ARGUMENT for an empty name, NOT_FOUND for a pod that no shim reported.
+    INVALID_ARGUMENT for an empty name, NOT_FOUND for a pod that no shim reported. PERMISSION_DENIED
+    where the caller may not get pods of that namespace, whether there is such a pod or not.
     """
 
 class MarketServicer(metaclass=_abc_1.ABCMeta):
     """Answers questions about the markets of the nodes this server owns. No rpc of this service changes
     anything. Every rpc may answer UNAUTHENTICATED or PERMISSION_DENIED where the server asks for a
-    token, and UNAVAILABLE while it shuts down; a call that only reads may be repeated at will.
+    token, and UNAVAILABLE while it shuts down, stands by, or cannot find out who calls; a call that
+    only reads may be repeated at will.
     """
 
     @_abc_1.abstractmethod
@@ -188,7 +193,8 @@ class MarketServicer(metaclass=_abc_1.ABCMeta):
         """Returns the record of the last decision about each container of a pod: enough to recompute its
         numbers by hand.
 
-        INVALID_ARGUMENT for an empty name, NOT_FOUND for a pod that no shim reported.
+        INVALID_ARGUMENT for an empty name, NOT_FOUND for a pod that no shim reported. PERMISSION_DENIED
+        where the caller may not get pods of that namespace, whether there is such a pod or not.
         """
 
 def add_MarketServicer_to_server(servicer: MarketServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

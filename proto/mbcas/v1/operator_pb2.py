@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mbcas/v1/operator.proto\x12\x08mbcas.v1\"\"\n\x10SetFrozenRequest\x12\x0e\n\x06\x66rozen\x18\x01 \x01(\x08\"\'\n\x11SetFrozenResponse\x12\x12\n\nwas_frozen\x18\x01 \x01(\x08\"F\n\x0eReleaseRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03pod\x18\x02 \x01(\t\x12\x14\n\x0chold_seconds\x18\x03 \x01(\x03\"8\n\x0fReleaseResponse\x12\x12\n\ncontainers\x18\x01 \x01(\x03\x12\x11\n\tremaining\x18\x02 \x01(\x03\x32\x90\x01\n\x08Operator\x12\x44\n\tSetFrozen\x12\x1a.mbcas.v1.SetFrozenRequest\x1a\x1b.mbcas.v1.SetFrozenResponse\x12>\n\x07Release\x12\x18.mbcas.v1.ReleaseRequest\x1a\x19.mbcas.v1.ReleaseResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17mbcas/v1/operator.proto\x12\x08mbcas.v1\"\"\n\x10SetFrozenRequest\x12\x0e\n\x06\x66rozen\x18\x01 \x01(\x08\"A\n\x11SetFrozenResponse\x12\x12\n\nwas_frozen\x18\x01 \x01(\x08\x12\x18\n\x10outlives_restart\x18\x02 \x01(\x08\"F\n\x0eReleaseRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03pod\x18\x02 \x01(\t\x12\x14\n\x0chold_seconds\x18\x03 \x01(\x03\"H\n\x0fReleaseResponse\x12\x12\n\ncontainers\x18\x01 \x01(\x03\x12\x11\n\tremaining\x18\x02 \x01(\x03\x12\x0e\n\x06\x66rozen\x18\x03 \x01(\x08\x32\x90\x01\n\x08Operator\x12\x44\n\tSetFrozen\x12\x1a.mbcas.v1.SetFrozenRequest\x1a\x1b.mbcas.v1.SetFrozenResponse\x12>\n\x07Release\x12\x18.mbcas.v1.ReleaseRequest\x1a\x19.mbcas.v1.ReleaseResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,11 +34,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETFROZENREQUEST']._serialized_start=37
   _globals['_SETFROZENREQUEST']._serialized_end=71
   _globals['_SETFROZENRESPONSE']._serialized_start=73
-  _globals['_SETFROZENRESPONSE']._serialized_end=112
-  _globals['_RELEASEREQUEST']._serialized_start=114
-  _globals['_RELEASEREQUEST']._serialized_end=184
-  _globals['_RELEASERESPONSE']._serialized_start=186
-  _globals['_RELEASERESPONSE']._serialized_end=242
-  _globals['_OPERATOR']._serialized_start=245
-  _globals['_OPERATOR']._serialized_end=389
+  _globals['_SETFROZENRESPONSE']._serialized_end=138
+  _globals['_RELEASEREQUEST']._serialized_start=140
+  _globals['_RELEASEREQUEST']._serialized_end=210
+  _globals['_RELEASERESPONSE']._serialized_start=212
+  _globals['_RELEASERESPONSE']._serialized_end=284
+  _globals['_OPERATOR']._serialized_start=287
+  _globals['_OPERATOR']._serialized_end=431
 # @@protoc_insertion_point(module_scope)

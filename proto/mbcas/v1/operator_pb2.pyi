@@ -45,16 +45,20 @@ class SetFrozenResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WAS_FROZEN_FIELD_NUMBER: _builtins.int
+    OUTLIVES_RESTART_FIELD_NUMBER: _builtins.int
     was_frozen: _builtins.bool
     """True where writes were stopped already."""
+    outlives_restart: _builtins.bool
+    """True where the next server will know; false where a restart thaws."""
     def __init__(
         self,
         *,
         was_frozen: _builtins.bool = ...,
+        outlives_restart: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["was_frozen", b"was_frozen"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outlives_restart", b"outlives_restart", "was_frozen", b"was_frozen"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -98,19 +102,23 @@ class ReleaseResponse(_message.Message):
 
     CONTAINERS_FIELD_NUMBER: _builtins.int
     REMAINING_FIELD_NUMBER: _builtins.int
+    FROZEN_FIELD_NUMBER: _builtins.int
     containers: _builtins.int
     """Containers that the request is about."""
     remaining: _builtins.int
     """Those of them that do not have their admitted values yet."""
+    frozen: _builtins.bool
+    """True while writes are stopped, so that none of them gets any further."""
     def __init__(
         self,
         *,
         containers: _builtins.int = ...,
         remaining: _builtins.int = ...,
+        frozen: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "remaining", b"remaining"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "frozen", b"frozen", "remaining", b"remaining"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

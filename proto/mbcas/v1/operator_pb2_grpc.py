@@ -57,7 +57,8 @@ class OperatorServicer:
 
     def SetFrozen(self, request, context):
         """Stops all writes within a tick, or lets them go on. Nothing else changes: markets are cleared
-        and explained as before. On Kubernetes it outlives a restart of the server.
+        and explained as before. On Kubernetes it outlives a restart of the server: UNAVAILABLE, with the
+        reason NOT_REMEMBERED, where that could not be written down. A freeze holds even then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -68,7 +69,8 @@ class OperatorServicer:
         them alone for a while. It may be called again and again, to see how many are left; to leave a
         pod alone for good, set its mode to off.
 
-        INVALID_ARGUMENT for a pod without its namespace, or a hold that is out of range.
+        INVALID_ARGUMENT for a pod without its namespace, or a hold that is out of range. Nothing is
+        given back while writes are stopped.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

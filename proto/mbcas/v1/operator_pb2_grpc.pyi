@@ -38,14 +38,16 @@ class OperatorStub:
     def __new__(cls, channel: _aio.Channel) -> OperatorAsyncStub: ...
     SetFrozen: _grpc.UnaryUnaryMultiCallable[_operator_pb2.SetFrozenRequest, _operator_pb2.SetFrozenResponse]
     """Stops all writes within a tick, or lets them go on. Nothing else changes: markets are cleared
-    and explained as before. On Kubernetes it outlives a restart of the server.
+    and explained as before. On Kubernetes it outlives a restart of the server: UNAVAILABLE, with the
+    reason NOT_REMEMBERED, where that could not be written down. A freeze holds even then.
     """
     Release: _grpc.UnaryUnaryMultiCallable[_operator_pb2.ReleaseRequest, _operator_pb2.ReleaseResponse]
     """Gives containers back what they were admitted with, at the rate of the resize budget, and leaves
     them alone for a while. It may be called again and again, to see how many are left; to leave a
     pod alone for good, set its mode to off.
 
-    INVALID_ARGUMENT for a pod without its namespace, or a hold that is out of range.
+    INVALID_ARGUMENT for a pod without its namespace, or a hold that is out of range. Nothing is
+    given back while writes are stopped.
     """
 
 @_typing.type_check_only
@@ -58,14 +60,16 @@ class OperatorAsyncStub(OperatorStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     SetFrozen: _aio.UnaryUnaryMultiCallable[_operator_pb2.SetFrozenRequest, _operator_pb2.SetFrozenResponse]  # type: ignore[assignment]
     """Stops all writes within a tick, or lets them go on. Nothing else changes: markets are cleared
-    and explained as before. On Kubernetes it outlives a restart of the server.
+    and explained as before. On Kubernetes it outlives a restart of the server: UNAVAILABLE, with the
+    reason NOT_REMEMBERED, where that could not be written down. A freeze holds even then.
     """
     Release: _aio.UnaryUnaryMultiCallable[_operator_pb2.ReleaseRequest, _operator_pb2.ReleaseResponse]  # type: ignore[assignment]
     """Gives containers back what they were admitted with, at the rate of the resize budget, and leaves
     them alone for a while. It may be called again and again, to see how many are left; to leave a
     pod alone for good, set its mode to off.
 
-    INVALID_ARGUMENT for a pod without its namespace, or a hold that is out of range.
+    INVALID_ARGUMENT for a pod without its namespace, or a hold that is out of range. Nothing is
+    given back while writes are stopped.
     """
 
 class OperatorServicer(metaclass=_abc_1.ABCMeta):
@@ -81,7 +85,8 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_pb2.SetFrozenResponse, _abc.Awaitable[_operator_pb2.SetFrozenResponse]]:
         """Stops all writes within a tick, or lets them go on. Nothing else changes: markets are cleared
-        and explained as before. On Kubernetes it outlives a restart of the server.
+        and explained as before. On Kubernetes it outlives a restart of the server: UNAVAILABLE, with the
+        reason NOT_REMEMBERED, where that could not be written down. A freeze holds even then.
         """
 
     @_abc_1.abstractmethod
@@ -94,7 +99,8 @@ class OperatorServicer(metaclass=_abc_1.ABCMeta):
         them alone for a while. It may be called again and again, to see how many are left; to leave a
         pod alone for good, set its mode to off.
 
-        INVALID_ARGUMENT for a pod without its namespace, or a hold that is out of range.
+        INVALID_ARGUMENT for a pod without its namespace, or a hold that is out of range. Nothing is
+        given back while writes are stopped.
         """
 
 def add_OperatorServicer_to_server(servicer: OperatorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
