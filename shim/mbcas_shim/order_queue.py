@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from google.protobuf.duration_pb2 import Duration
-
 from mbcas.v1 import node_link_pb2 as pb
 from mbcas_shim.clock import Clock
 from mbcas_shim.counters import Counters
@@ -31,10 +29,16 @@ class _Batch:
 
 
 class OrderQueue:
-    """Takes orders in and has them carried out one pod after another."""
+    """Takes orders in and has them carried out, those of some pods at once and never more."""
 
     def __init__(
-        self, *, clock: Clock, enforcer: Enforcer, outbox: ResultSink, counters: Counters
+        self,
+        *,
+        clock: Clock,
+        enforcer: Enforcer,
+        outbox: ResultSink,
+        counters: Counters,
+        at_once: int = 1,
     ) -> None:
         self.pod_orders_per_second = 0.0
         """The most orders of one pod; 0 for no bound. The settings directive replaces it."""
@@ -44,6 +48,8 @@ class OrderQueue:
         self._counters = counters
         self._lanes: tuple[deque[_Batch], ...] = tuple(deque() for _ in _LANES)
         self._queued = 0
+        self._at_once = at_once
+        self._begun: set[str] = set()
         self._begun_seconds: dict[str, float] = {}
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -57,13 +63,27 @@ class OrderQueue:
         for item in message.orders:
             if self._queued >= MAX_QUEUED:
                 self._counters.count("orders_overflow", f"more than {MAX_QUEUED} wait")
-                refusals.append(_refusal(item.order_id, "QueueFull", retry_after_seconds=1.0))
+                refusals.append(
+                    result(
+                        item.order_id,
+                        pb.OUTCOME_REFUSED,
+                        cause="QueueFull",
+                        retry_after_seconds=1.0,
+                    )
+                )
                 continue
             try:
                 order = parse_order(item, received_seconds=now)
             except OrderError as error:
                 self._counters.count("order_invalid", error)
-                refusals.append(_refusal(item.order_id, "InvalidOrder", field=error.field))
+                refusals.append(
+                    result(
+                        item.order_id,
+                        pb.OUTCOME_REFUSED,
+                        cause="InvalidOrder",
+                        field=error.field,
+                    )
+                )
                 continue
             by_pod.setdefault(order.pod_uid, []).append(order)
             self._queued += 1
@@ -74,7 +94,7 @@ class OrderQueue:
         self._wake.set()
 
     async def void(self) -> None:
-        """Drops all orders that have not begun and waits for the one that has."""
+        """Drops all orders that have not begun and waits for those that have."""
         for lane in self._lanes:
             lane.clear()
         self._queued = 0
@@ -82,24 +102,36 @@ class OrderQueue:
 
     async def run(self) -> None:
         """Carries out orders for ever."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while (batch := self._next()) is not None:
-                self._idle.clear()
-                try:
-                    self._outbox.add_results(await self._carry_out(batch))
-                finally:
-                    self._idle.set()
-                # Samples are read in between, however many orders came at once.
-                await asyncio.sleep(0)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while (batch := self._next()) is not None:
+                    self._idle.clear()
+                    self._begun.add(batch.pod_uid)
+                    group.create_task(self._finish(batch), name="order")
+                    # Samples are read in between, however many orders came at once.
+                    await asyncio.sleep(0)
+
+    async def _finish(self, batch: _Batch) -> None:
+        try:
+            self._outbox.add_results(await self._carry_out(batch))
+        finally:
+            self._begun.discard(batch.pod_uid)
+            if not self._begun:
+                self._idle.set()
+            self._wake.set()
 
     def _next(self) -> _Batch | None:
+        """Takes the next batch out, of a pod for which nothing is being done."""
+        if len(self._begun) >= self._at_once:
+            return None
         for lane in self._lanes:
-            if lane:
-                batch = lane.popleft()
-                self._queued -= len(batch.orders)
-                return batch
+            for index, batch in enumerate(lane):
+                if batch.pod_uid not in self._begun:
+                    del lane[index]
+                    self._queued -= len(batch.orders)
+                    return batch
         return None
 
     async def _carry_out(self, batch: _Batch) -> list[pb.OrderResult]:
@@ -113,7 +145,12 @@ class OrderQueue:
         wait_seconds = self._wait_seconds(batch.pod_uid, now)
         if wait_seconds > 0:
             return results + [
-                _refusal(order.order_id, "PodRate", retry_after_seconds=wait_seconds)
+                result(
+                    order.order_id,
+                    pb.OUTCOME_REFUSED,
+                    cause="PodRate",
+                    retry_after_seconds=wait_seconds,
+                )
                 for order in live
             ]
         if live:
@@ -141,13 +178,3 @@ class OrderQueue:
 
 def _rank(order: Order) -> int:
     return _LANES.index(order.lane) if order.lane in _LANES else len(_LANES) - 1
-
-
-def _refusal(
-    order_id: int, cause: str, *, field: str = "", retry_after_seconds: float | None = None
-) -> pb.OrderResult:
-    answer = result(order_id, pb.OUTCOME_REFUSED, cause=cause, field=field)
-    if retry_after_seconds is not None:
-        seconds, fraction = divmod(retry_after_seconds, 1)
-        answer.retry_after.CopyFrom(Duration(seconds=int(seconds), nanos=int(fraction * 1e9)))
-    return answer

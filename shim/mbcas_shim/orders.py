@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from google.protobuf.duration_pb2 import Duration
+
 from mbcas.v1 import node_link_pb2 as pb
 from mbcas_shim.errors import ShimError
 from mbcas_shim.inventory import Cpu
@@ -76,11 +78,15 @@ def result(
     cause: str = "",
     field: str = "",
     actual: Cpu | None = None,
+    retry_after_seconds: float | None = None,
 ) -> pb.OrderResult:
     """Builds the answer to an order."""
     answer = pb.OrderResult(order_id=order_id, outcome=outcome, cause=cause, field=field)
     if actual is not None:
         answer.actual.CopyFrom(cpu_message(actual))
+    if retry_after_seconds is not None:
+        seconds, fraction = divmod(retry_after_seconds, 1)
+        answer.retry_after.CopyFrom(Duration(seconds=int(seconds), nanos=int(fraction * 1e9)))
     return answer
 
 

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 import pytest
@@ -20,11 +21,15 @@ class SlowEnforcer:
         self.gate = asyncio.Event()
         self.gate.set()
         self.begun: list[list[int]] = []
+        self.at_once = self.most_at_once = 0
         self.done: list[int] = []
 
     async def apply(self, orders: Sequence[Order]) -> list[pb.OrderResult]:
         self.begun.append([order.order_id for order in orders])
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
         await self.gate.wait()
+        self.at_once -= 1
         self.done += [order.order_id for order in orders]
         return [result(order.order_id, pb.OUTCOME_APPLIED) for order in orders]
 
@@ -50,7 +55,7 @@ class Results:
 
 
 class Bench:
-    def __init__(self) -> None:
+    def __init__(self, *, at_once: int = 1) -> None:
         self.clock = VirtualClock()
         self.enforcer = SlowEnforcer()
         self.results = Results()
@@ -59,19 +64,32 @@ class Bench:
             enforcer=self.enforcer,
             outbox=self.results,
             counters=Counters(self.clock),
+            at_once=at_once,
         )
 
     def put(self, *orders: pb.Order) -> None:
         self.queue.put(pb.Orders(orders=orders))
 
 
-@pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    built = Bench()
+@contextlib.asynccontextmanager
+async def running(built: Bench) -> AsyncIterator[Bench]:
     async with asyncio.TaskGroup() as group:
         task = group.create_task(built.queue.run())
         yield built
         task.cancel()
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    async with running(Bench()) as built:
+        yield built
+
+
+@pytest.fixture
+async def wide_bench() -> AsyncIterator[Bench]:
+    """Carries out the orders of two pods at once."""
+    async with running(Bench(at_once=2)) as built:
+        yield built
 
 
 def order(
@@ -175,3 +193,43 @@ async def test_a_pod_beyond_its_rate_is_told_when_to_come_back(bench: Bench) -> 
     assert bench.enforcer.done == [1, 3]
     assert bench.results.by_id[2].cause == "PodRate"
     assert bench.results.by_id[2].retry_after.ToMilliseconds() == 1500
+
+
+async def test_as_many_pods_at_once_as_allowed_and_no_more(wide_bench: Bench) -> None:
+    wide_bench.enforcer.gate.clear()
+    wide_bench.put(*(order(number, f"p{number}") for number in range(1, 6)))
+    await settle()
+    begun = len(wide_bench.enforcer.begun)
+    wide_bench.enforcer.gate.set()
+    await settle()
+
+    assert begun == wide_bench.enforcer.most_at_once == 2
+    assert set(wide_bench.results.by_id) == {1, 2, 3, 4, 5}
+
+
+async def test_a_pod_has_one_change_at_a_time(wide_bench: Bench) -> None:
+    wide_bench.enforcer.gate.clear()
+    wide_bench.put(order(1, "p"))
+    await settle()
+    wide_bench.put(order(2, "p", pb.LANE_EMERGENCY), order(3, "q"))
+    await settle()
+    begun = list(wide_bench.enforcer.begun)
+    wide_bench.enforcer.gate.set()
+    await settle()
+
+    assert begun == [[1], [3]]
+    assert sorted(wide_bench.enforcer.done) == [1, 2, 3]
+
+
+async def test_voiding_awaits_all_that_have_begun(wide_bench: Bench) -> None:
+    wide_bench.enforcer.gate.clear()
+    wide_bench.put(order(1, "p"), order(2, "q"), order(3, "r"))
+    await settle()
+    async with asyncio.TaskGroup() as group:
+        voiding = group.create_task(wide_bench.queue.void())
+        await settle()
+        is_waiting = not voiding.done()
+        wide_bench.enforcer.gate.set()
+
+    assert is_waiting
+    assert sorted(wide_bench.enforcer.done) == [1, 2]
