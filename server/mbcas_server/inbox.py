@@ -6,6 +6,7 @@ may speak of handles whose facts were lost; so after a gap, as after an overflow
 count until a full inventory has come.
 """
 
+from dataclasses import replace
 from enum import StrEnum
 
 import numpy as np
@@ -36,6 +37,7 @@ class Inbox:
         self._handles: dict[int, tuple[str, str, str]] = {}
         self._full_inventory = False
         self._node_facts: NodeFacts | None = None
+        self._known_facts: NodeFacts | None = None
         self._containers: dict[int, ContainerFacts] = {}
         self._removed: dict[int, None] = {}
         self._samples: list[Samples] = []
@@ -73,6 +75,18 @@ class Inbox:
         """Notes that a full inventory is needed; until it comes, all goes on."""
         self.inventory_wanted = self.inventory_wanted or why
 
+    def put_results(self, results: tuple[OrderResult, ...]) -> None:
+        """Takes what became of orders that never reached the shim."""
+        self._take_results(results)
+
+    def renew_allocatable(self, millicores: int) -> bool:
+        """Takes what the Node object says now; returns whether that is news."""
+        if self._known_facts is None or self._known_facts.allocatable_millicores == millicores:
+            return False
+        self._known_facts = replace(self._known_facts, allocatable_millicores=millicores)
+        self._node_facts = self._known_facts
+        return True
+
     def drain(self) -> Report | None:
         """Returns what has come since the last call, None where nothing has."""
         if not (
@@ -98,7 +112,8 @@ class Inbox:
         return report
 
     def _merge(self, report: ParsedReport) -> None:
-        self._node_facts = report.node_facts or self._node_facts
+        if report.node_facts is not None:
+            self._node_facts = self._known_facts = report.node_facts
         self._remove(report.removed_handles)
         self._learn(report.containers)
         if report.samples is not None:

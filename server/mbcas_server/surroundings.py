@@ -21,6 +21,10 @@ class Remembered(NamedTuple):
 class Surroundings(Protocol):
     """Answers from caches: nothing here waits."""
 
+    def allocatable_millicores(self, node: str) -> int | None:
+        """Returns what pods may have of a node's CPU; None where that is not known."""
+        ...
+
     def annotations(self, given: pb.ContainerFacts) -> Mapping[str, str]:
         """Returns what counts for its pod: its own, and its namespace's where it says nothing."""
         ...
@@ -36,6 +40,10 @@ class Surroundings(Protocol):
 
 class Alone:
     """Outside of Kubernetes: the shim knows everything."""
+
+    def allocatable_millicores(self, node: str) -> int | None:
+        del node
+        return None
 
     def annotations(self, given: pb.ContainerFacts) -> Mapping[str, str]:
         return given.annotations
