@@ -8,6 +8,7 @@ REASONS = {
     401: "Unauthorized",
     403: "Forbidden",
     404: "NotFound",
+    405: "MethodNotAllowed",
     409: "Conflict",
     410: "Expired",
     415: "UnsupportedMediaType",
@@ -52,6 +53,7 @@ class ApiError(Exception):
         causes: tuple[Cause, ...] = (),
         reason: str | None = None,
         retry_after_seconds: int | None = None,
+        plain: bool = False,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -59,10 +61,13 @@ class ApiError(Exception):
         self.causes = causes
         self.reason = reason or REASONS.get(code, "")
         self.retry_after_seconds = retry_after_seconds
+        self.plain = plain
+        """The answer is one line of text, no Status."""
 
-    def to_wire(self, *, kind: str = "", name: str = "") -> dict[str, Any]:
+    def to_wire(self, *, kind: str = "", group: str = "", name: str = "") -> dict[str, Any]:
         """Returns the Status object that tells it."""
-        details: dict[str, Any] = {"kind": kind, "name": name}
+        told = {"kind": kind, "group": group, "name": name}
+        details: dict[str, Any] = {key: value for key, value in told.items() if value}
         if self.causes:
             details["causes"] = [cause.to_wire() for cause in self.causes]
         if self.retry_after_seconds is not None:

@@ -1,79 +1,36 @@
 """What an API server answers, without the network: objects, patches, refusals, rights, faults.
 
-Pods have rules of their own; every other resource is a named object that is stored as it comes.
+Pods have rules of their own (pod_rules); what else a kind differs in is in kinds.
 """
 
-import re
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
-from tests.kube import admission, patching, validation
-from tests.kube.errors import ApiError, invalid
-from tests.kube.resources import Pod, qos_of, request_millicores, set_defaults
-from tests.kube.reviews import DEFAULT_AUDIENCE, REVIEWS, User, reviewed
+from tests.kube import deleting, managed_fields, patching, pod_rules
+from tests.kube.errors import ApiError, Cause, invalid
+from tests.kube.kinds import NOT_SERVED, Kinds
+from tests.kube.managed_fields import APPLY, UPDATE, Owner
+from tests.kube.requests import ADMIN_TOKEN, Fault, Request, Target, target_of
+from tests.kube.resources import Pod
+from tests.kube.reviews import DEFAULT_AUDIENCE, REVIEWS, User, reviewed, token_for
+from tests.kube.selecting import check_selectors, page_of, place_of, selected, version_of_page
+from tests.kube.server_side_apply import applied
 from tests.kube.store import Object, Store
-
-ADMIN_TOKEN = "admin"  # noqa: S105 - of a fake.
-MADE_AT = "2026-01-01T00:00:00Z"
-PATH = re.compile(
-    r"/(?P<group>api/v1|apis/[^/]+/[^/]+)(/namespaces/(?P<namespace>[^/]+))?"
-    r"/(?P<resource>[^/]+)(/(?P<name>[^/]+)(/(?P<subresource>[^/]+))?)?"
-)
-LIST_KINDS = {"pods": "PodList", "nodes": "NodeList", "events": "EventList"}
-
+from tests.kube.timers import Timers
 
 OnPod = Callable[[Pod], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """One call, parsed."""
-
-    method: str
-    path: str
-    query: dict[str, str] = field(default_factory=dict)
-    content_type: str = "application/json"
-    body: Any = None
-    token: str = ADMIN_TOKEN
-
-    @property
-    def watches(self) -> bool:
-        return self.query.get("watch") in ("1", "true")
-
-
-@dataclass(slots=True, kw_only=True)
-class Fault:
-    """An answer that some calls get instead of theirs: a code, or none at all (code 0)."""
-
-    code: int
-    times: int = 1
-    method: str = ""
-    path_part: str = ""
-    retry_after_seconds: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a path names."""
-
-    resource: str
-    namespace: str
-    name: str
-    subresource: str
-
-    @property
-    def kind(self) -> str:
-        """The resource as rights name it."""
-        return f"{self.resource}/{self.subresource}" if self.subresource else self.resource
+KEPT = ("uid", "creationTimestamp", "name", "namespace", "deletionTimestamp", "managedFields")
+"""Metadata that no call changes."""
 
 
 class FakeApi:
     """Answers calls from the store; whoever calls holds the store's condition."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, timers: Timers) -> None:
         self.store = store
+        self.timers = timers
+        self.kinds = Kinds()
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
         """Every call so far, for tests that count."""
@@ -92,10 +49,7 @@ class FakeApi:
         Raises:
             ApiError: it is refused.
         """
-        self.requests.append(request)
-        self._maybe_fail(request)
-        target = self.target_of(request)
-        self._check_rights(request, target)
+        target = self.admitted(request)
         match request.method:
             case "GET" if target.name:
                 return 200, self.store.get(target.resource, target.namespace, target.name)
@@ -103,39 +57,39 @@ class FakeApi:
                 return 200, self._list(request, target)
             case "POST":
                 return 201, self._create(request, target)
-            case "PATCH" | "PUT":
-                return 200, self._change(request, target)
+            case "PATCH" | "PUT" if target.name:
+                return self._change(request, target)
             case "DELETE":
                 return 200, self._delete(request, target)
             case _:
-                raise ApiError(405, f"{request.method} is not supported")
+                raise ApiError(405, "the server does not allow this method on the resource")
 
-    def target_of(self, request: Request) -> Target:
-        """Returns what a call is about.
-
-        Raises:
-            ApiError: 404, no such path.
-        """
-        matched = PATH.fullmatch(request.path)
-        if matched is None:
-            raise ApiError(404, "the server could not find the requested resource")
-        parts = matched.groupdict(default="")
-        target = Target(parts["resource"], parts["namespace"], parts["name"], parts["subresource"])
-        if target.kind == "pods/resize" and not self.serves_resize:
-            raise ApiError(404, "the server could not find the requested resource")
-        return target
-
-    def prepare_watch(self, request: Request) -> Target:
-        """Checks a watch as any other call, and returns what it is about.
+    def admitted(self, request: Request) -> Target:
+        """Takes a call that is not to fail and whose user may make it; says what it is about.
 
         Raises:
             ApiError: it is refused.
         """
         self.requests.append(request)
         self._maybe_fail(request)
-        target = self.target_of(request)
+        target = target_of(request.path, self.kinds)
         self._check_rights(request, target)
+        if target.right == "pods/resize" and not self.serves_resize:
+            raise ApiError(404, NOT_SERVED)
+        if request.method == "GET" and not target.name:
+            check_selectors(target.resource, request.query)
         return target
+
+    def remove(self, resource: str, item: Object) -> None:
+        """Takes an object away, at once, and then what it owned."""
+        metadata = item["metadata"]
+        self.store.remove(resource, metadata.get("namespace", ""), metadata["name"])
+        self.timers.after(deleting.COLLECT_SECONDS, self._collect)
+        if resource == "pods":
+            self.pod_removed(item)
+        if resource == "namespaces":
+            for inner, each in deleting.inside(self.store, metadata["name"]):
+                self.remove(inner, each)
 
     def _maybe_fail(self, request: Request) -> None:
         for fault in self.faults:
@@ -151,115 +105,240 @@ class FakeApi:
         user = self.users.get(request.token)
         if user is None or DEFAULT_AUDIENCE not in user.audiences:
             raise ApiError(401, "Unauthorized")
-        verb = {"GET": "get", "POST": "create", "PUT": "update"}.get(
-            request.method, request.method.lower()
+        verb = target.verb(request)
+        allowed = target.resource == "selfsubjectaccessreviews" or user.may(
+            f"{verb} {target.right}", target.namespace
         )
-        if verb == "get" and not target.name:
-            verb = "watch" if request.watches else "list"
-        allowed = target.resource == "selfsubjectaccessreviews" or user.may(f"{verb} {target.kind}")
         if not allowed:
-            raise ApiError(403, f'{target.kind} "{target.name}" is forbidden: cannot {verb}')
+            raise ApiError(403, f'{target.right} "{target.name}" is forbidden: cannot {verb}')
 
     def _list(self, request: Request, target: Target) -> Object:
+        if "continue" in request.query:
+            self.store.check_known(version_of_page(request.query["continue"]))
         items = [
             item
             for item in self.store.all(target.resource, target.namespace)
             if selected(item, request.query)
         ]
+        items.sort(key=place_of)
+        page, metadata = page_of(items, request.query, self.store.version)
+        if not target.kind.custom:
+            page = [_without_kind(item) for item in page]
         return {
-            "kind": LIST_KINDS.get(target.resource, "List"),
-            "apiVersion": request.path.removeprefix("/apis/").removeprefix("/api/").split("/")[0],
-            "metadata": {"resourceVersion": str(self.store.version)},
-            "items": items,
+            "kind": f"{target.kind.name}List",
+            "apiVersion": target.kind.api_version,
+            "metadata": metadata,
+            "items": page,
         }
+
+    def _make_token(self, request: Request, target: Target) -> Object:
+        self.store.get(target.resource, target.namespace, target.name)
+        name = f"system:serviceaccount:{target.namespace}:{target.name}"
+        token, user = token_for(name, request.body.get("spec", {}), self.users, self.store)
+        self.users[token] = user
+        expires = self.timers.text(later_seconds=3600)
+        body: Object = request.body
+        return body | {"status": {"token": token, "expirationTimestamp": expires}}
 
     def _create(self, request: Request, target: Target) -> Object:
         new: Object = request.body
+        if target.subresource == "token":
+            return self._make_token(request, target)
         if target.resource in REVIEWS:
             return reviewed(target.resource, new, self.users, self.users[request.token])
-        metadata = new.setdefault("metadata", {})
+        kind, metadata = target.kind, new.setdefault("metadata", {})
+        if kind.custom and not ("kind" in new and "apiVersion" in new):
+            raise ApiError(400, "the object provided is unrecognized: Object 'Kind' is missing")
+        new |= {"kind": kind.name, "apiVersion": kind.api_version}
         if target.namespace:
+            self._make_namespace(target.namespace)
             metadata["namespace"] = target.namespace
-        metadata |= {"uid": str(uuid.uuid4()), "creationTimestamp": MADE_AT, "generation": 1}
+        metadata |= {"uid": str(uuid.uuid4()), "creationTimestamp": self.timers.text()}
+        if kind.generations:
+            metadata["generation"] = 1
         if "generateName" in metadata:
             metadata.setdefault("name", f"{metadata['generateName']}{metadata['uid'][:5]}")
-        name = metadata["name"]
-        if self._exists(target.resource, target.namespace, name):
-            raise ApiError(409, f'"{name}" already exists', reason="AlreadyExists")
-        if target.resource == "pods":
-            return self._create_pod(new)
-        if target.resource == "resourcequotas":
-            new["status"] = {"hard": new["spec"]["hard"]}
-        if target.resource == "namespaces":
-            account = {"metadata": {"name": "default", "namespace": name}}
-            self.store.put("serviceaccounts", account)
-        return self.store.put(target.resource, new)
+        _check_name(metadata["name"])
+        if self.store.has(target.resource, target.namespace, metadata["name"]):
+            message = f'{kind.resource} "{metadata["name"]}" already exists'
+            raise ApiError(409, message, reason="AlreadyExists")
+        self._fill(target, new)
+        managed_fields.record_update(new, None, self._owner(request, target, UPDATE))
+        return new if request.dry else self._made(target, new)
 
-    def _create_pod(self, new: Pod) -> Pod:
-        set_defaults(new)
-        new["status"] = {"phase": "Pending", "qosClass": qos_of(new)}
-        admission.check_limit_ranges(self.store, new)
-        admission.check_quotas(self.store, new)
-        made = self.store.put("pods", new)
-        self.pod_made(made)
+    def _fill(self, target: Target, new: Object) -> None:
+        """Sets what the server and its plugins set of a new object, or refuses it."""
+        if target.resource == "pods":
+            pod_rules.prepare(self.store, new)
+        elif target.resource == "resourcequotas":
+            new["status"] = {"hard": new["spec"]["hard"]}
+        elif target.resource == "events":
+            _check_event(new)
+        elif target.resource == "customresourcedefinitions":
+            self.kinds.define(new)
+        elif target.kind.custom and target.kind.has_status:
+            new.pop("status", None)
+
+    def _made(self, target: Target, new: Object) -> Object:
+        made = self.store.put(target.resource, new)
+        if target.resource == "namespaces":
+            self._make_default_account(made["metadata"]["name"])
+        if target.resource == "pods":
+            self.pod_made(made)
+        if made["metadata"].get("ownerReferences"):
+            self.timers.after(deleting.COLLECT_SECONDS, self._collect)
         return made
 
-    def _exists(self, resource: str, namespace: str, name: str) -> bool:
-        try:
-            self.store.get(resource, namespace, name)
-        except ApiError:
-            return False
-        return True
+    def _make_namespace(self, name: str) -> None:
+        """Makes a namespace that a test did not care to make; a real server refuses (404)."""
+        if not self.store.has("namespaces", "", name):
+            metadata = {"name": name, "uid": str(uuid.uuid4())}
+            status = {"phase": "Active"}
+            item = {"kind": "Namespace", "apiVersion": "v1", "metadata": metadata, "status": status}
+            self.store.put("namespaces", item)
+            self._make_default_account(name)
 
-    def _change(self, request: Request, target: Target) -> Object:
+    def _make_default_account(self, namespace: str) -> None:
+        if not self.store.has("serviceaccounts", namespace, "default"):
+            metadata = {"name": "default", "namespace": namespace, "uid": str(uuid.uuid4())}
+            self.store.put("serviceaccounts", {"metadata": metadata})
+
+    def _apply(self, request: Request, target: Target) -> tuple[int, Object]:
+        if "fieldManager" not in request.query:
+            cause = Cause("FieldValueRequired", "fieldManager", "Required value")
+            raise ApiError(422, "fieldManager is required for apply patch", causes=(cause,))
+        owner = self._owner(request, target, APPLY)
+        if not self.store.has(target.resource, target.namespace, target.name):
+            made = self._create(request, target)
+            made["metadata"].pop("managedFields", None)
+            managed_fields.write_owners(made, [], owner, set(managed_fields.paths_of(request.body)))
+            return 201, self.store.put(target.resource, made)
         old = self.store.get(target.resource, target.namespace, target.name)
-        new = request.body if request.method == "PUT" else _patched(request, old)
+        new = applied(old, request.body, owner, force=request.query.get("force") == "true")
+        return 200, self._stored(request, target, new, old)
+
+    def _change(self, request: Request, target: Target) -> tuple[int, Object]:
+        if request.content_type == patching.APPLY_PATCH:
+            return self._apply(request, target)
+        old = self.store.get(target.resource, target.namespace, target.name)
+        if request.method == "PUT":
+            new: Object = request.body
+            if not target.kind.unconditional_update and not new["metadata"].get("resourceVersion"):
+                cause = invalid("metadata.resourceVersion", "0: must be specified for an update")
+                raise ApiError(422, "is invalid", causes=(cause,))
+        else:
+            new = _patched(request, target, old)
         _check_identity(new, old)
+        return 200, self._stored(request, target, new, old)
+
+    def _stored(self, request: Request, target: Target, new: Object, old: Object) -> Object:
+        """Keeps of a change what its path may change, and stores it."""
+        new = _confined(target, new, old)
         if target.resource == "pods" and target.subresource != "status":
-            new = self._changed_pod(new, old, resize=target.subresource == "resize")
-        elif target.subresource == "status":
-            new = old | {"status": new.get("status", {})}
-        elif new.get("spec") != old.get("spec"):
+            new = pod_rules.changed(
+                self.store,
+                new,
+                old,
+                resize=target.subresource == "resize",
+                node_checked=self.node_millicores_checked,
+            )
+        elif target.kind.generations and new.get("spec") != old.get("spec"):
             new["metadata"]["generation"] += 1
-        if request.query.get("dryRun") == "All":
+        if request.content_type != patching.APPLY_PATCH:
+            managed_fields.record_update(new, old, self._owner(request, target, UPDATE))
+        if request.dry:
+            return new
+        if new["metadata"].get("deletionTimestamp") and deleting.is_free(target.resource, new):
+            self.remove(target.resource, new)
             return new
         stored = self.store.put(target.resource, new)
         if target.resource == "pods" and stored["spec"] != old["spec"]:
             self.pod_changed(stored)
         return stored
 
-    def _changed_pod(self, new: Pod, old: Pod, *, resize: bool) -> Pod:
-        if resize:
-            new = validation.keep_only_resources(new, old)
-        try:
-            set_defaults(new)
-        except ArithmeticError as error:
-            cause = invalid("patch", "quantities must match the regular expression")
-            raise ApiError(422, "is invalid", causes=(cause,)) from error
-        new["metadata"]["generation"] = old["metadata"]["generation"] + (new["spec"] != old["spec"])
-        if not resize:
-            validation.check_plain_update(new, old)
-            return new
-        validation.check_resize(new, old)
-        admission.check_limit_ranges(self.store, new)
-        admission.check_quotas(self.store, new)
-        if self.node_millicores_checked:
-            admission.check_node_capacity(self.store, new, request_millicores(old))
-        return new
+    def _owner(self, request: Request, target: Target, operation: str) -> Owner:
+        return Owner(
+            request.manager,
+            operation,
+            target.subresource,
+            target.kind.api_version,
+            self.timers.text(),
+        )
 
     def _delete(self, request: Request, target: Target) -> Object:
-        old = self.store.get(target.resource, target.namespace, target.name)
-        wanted_uid = ((request.body or {}).get("preconditions") or {}).get("uid")
-        if wanted_uid not in (None, old["metadata"]["uid"]):
-            raise ApiError(409, "the UID in the precondition does not match")
-        removed = self.store.remove(target.resource, target.namespace, target.name)
-        if target.resource == "pods":
-            self.pod_removed(removed)
-        return removed
+        if not target.name:
+            listed = self._list(request, target)
+            for item in self.store.all(target.resource, target.namespace):
+                if selected(item, request.query):
+                    self._delete_one(request, target, item)
+            return listed
+        item = self.store.get(target.resource, target.namespace, target.name)
+        return self._delete_one(request, target, item)
+
+    def _delete_one(self, request: Request, target: Target, item: Object) -> Object:
+        deleting.check_preconditions(request, item)
+        grace_seconds = deleting.grace_seconds(request, target.resource, item)
+        if grace_seconds is None and deleting.is_free(target.resource, item):
+            self.remove(target.resource, item)
+            return deleting.success(target.kind, item)
+        deleting.mark(item, grace_seconds or 0, self.timers)
+        if grace_seconds or item["metadata"].get("finalizers"):
+            item = self.store.put(target.resource, item)
+            if target.resource == "pods":
+                self.pod_changed(item)
+        else:
+            self.remove(target.resource, item)
+        return item
+
+    def _collect(self) -> None:
+        for resource, item in deleting.orphans(self.store):
+            if self.store.has(resource, item["metadata"].get("namespace", ""), _name(item)):
+                self.remove(resource, item)
 
 
-def _patched(request: Request, old: Object) -> Object:
-    if request.content_type not in patching.KINDS:
+def _name(item: Object) -> str:
+    name: str = item["metadata"]["name"]
+    return name
+
+
+def _confined(target: Target, new: Object, old: Object) -> Object:
+    """Returns of a change what its path may change: the status, or all but that."""
+    for name in KEPT:
+        new["metadata"].pop(name, None)
+        if name in old["metadata"]:
+            new["metadata"][name] = old["metadata"][name]
+    if target.subresource == "status":
+        return old | {"status": new.get("status", {})}
+    if not target.kind.has_status:
+        return new
+    rest = {key: value for key, value in new.items() if key != "status"}
+    return rest | ({"status": old["status"]} if "status" in old else {})
+
+
+def _without_kind(item: Object) -> Object:
+    return {key: value for key, value in item.items() if key not in ("kind", "apiVersion")}
+
+
+def _check_name(name: str) -> None:
+    if (
+        len(name) > 253
+        or not name.replace("-", "").replace(".", "").isalnum()
+        or name != name.lower()
+    ):
+        cause = invalid("metadata.name", "a lowercase RFC 1123 subdomain")
+        raise ApiError(422, "is invalid", causes=(cause,))
+
+
+def _check_event(event: Object) -> None:
+    about: dict[str, Any] = event.get("involvedObject") or event.get("regarding") or {}
+    if about.get("namespace", "") != event["metadata"].get("namespace"):
+        cause = invalid("involvedObject.namespace", "does not match event.namespace")
+        raise ApiError(422, "is invalid", causes=(cause,))
+
+
+def _patched(request: Request, target: Target, old: Object) -> Object:
+    strategic = request.content_type == patching.STRATEGIC
+    if request.content_type not in patching.KINDS or (strategic and target.kind.custom):
         raise ApiError(415, "Unsupported Media Type")
     try:
         return patching.patched(old, request.body, request.content_type)
@@ -271,29 +350,11 @@ def _patched(request: Request, old: Object) -> Object:
 
 def _check_identity(new: Object, old: Object) -> None:
     """Both are preconditions where a call gives them; the generation is not, it is ignored."""
-    metadata = new.get("metadata", {})
-    if metadata.get("resourceVersion") not in (None, old["metadata"]["resourceVersion"]):
+    metadata = new.setdefault("metadata", {})
+    if metadata.get("resourceVersion") not in (None, "", old["metadata"]["resourceVersion"]):
         raise ApiError(409, "the object has been modified")
-    if metadata.get("uid") not in (None, old["metadata"]["uid"]):
+    if metadata.get("uid") not in (None, "", old["metadata"]["uid"]):
         raise ApiError(422, "is invalid", causes=(invalid("metadata.uid", "field is immutable"),))
-    metadata["generation"] = old["metadata"].get("generation", 1)
-
-
-def selected(item: Object, query: dict[str, str]) -> bool:
-    """Says whether an object is one of those that the selectors of a call ask for."""
-    labels = item["metadata"].get("labels", {})
-    for label, wanted in _terms(query.get("labelSelector", "")):
-        if labels.get(label) != wanted:
-            return False
-    for path, wanted in _terms(query.get("fieldSelector", "")):
-        value: Any = item
-        for part in path.split("."):
-            value = value.get(part, {})
-        if (value or "") != wanted:
-            return False
-    return True
-
-
-def _terms(selector: str) -> list[tuple[str, str]]:
-    parts = [term.partition("=") for term in selector.replace("==", "=").split(",") if term]
-    return [(key, value) for key, _, value in parts]
+    metadata.pop("generation", None)
+    if "generation" in old["metadata"]:
+        metadata["generation"] = old["metadata"]["generation"]

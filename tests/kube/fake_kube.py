@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from tests.kube.fake_api import ADMIN_TOKEN
 from tests.kube.fake_cluster import FakeCluster
 from tests.kube.kube import Kube
+from tests.kube.requests import ADMIN_TOKEN
 from tests.kube.resources import Cgroup, Pod
 from tests.kube.reviews import User
 

@@ -3,10 +3,9 @@
 Three views of a pod's resources, each a step behind the one before: **desired** is the spec,
 **allocated** is what the kubelet has granted, **actual** is what it has written to the cgroups.
 
-Granting (canResizePod of 1.35.4): a request above the node's allocatable CPU is Infeasible, one
-that does not fit beside what the others were granted is Deferred, and tried again when room comes
-and every three minutes. Neither is granted in part: limits of the same pod wait with it. Limits
-are never looked at.
+Granting: a request above the node's allocatable CPU is Infeasible, one that does not fit beside
+what the others were granted is Deferred, and tried again when room comes and every three minutes.
+Neither is granted in part: limits of the same pod wait with it.
 
 Writing: each pod has a worker, which after each sync waits for a look at the container runtime
 that is newer than that sync, and the kubelet looks once a second. A sync writes what was granted,
@@ -18,18 +17,15 @@ that a later PATCH overtakes meanwhile are never written.
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
 
-from tests.kube import pod_status
-from tests.kube.resources import (
-    Cgroup,
-    Pod,
-    cgroup_of_container,
-    cgroup_of_pod,
-    qos_of,
-    request_millicores,
-    running_containers,
-)
+from tests.kube import fake_node, managed_fields, pod_status
+from tests.kube.cgroup_folder import CgroupFolder
+from tests.kube.granting import precedence, why_not
+from tests.kube.kubelet_events import KubeletEvents
+from tests.kube.managed_fields import UPDATE, Owner
+from tests.kube.pod_cgroups import PodCgroups
+from tests.kube.pod_status import Run, is_going
+from tests.kube.resources import Cgroup, Pod, is_sidecar, request_millicores, running_containers
 from tests.kube.store import Store
 from tests.kube.timers import Timers
 
@@ -45,6 +41,7 @@ class Delays:
     write: float = 0.04
     look_every: float = 1.0
     container_restart: float = 2.0
+    end: float = 1.0
     retry_deferred_every: float = 180.0
     first_retry_after_start: float = 31.5
 
@@ -61,15 +58,23 @@ class PodOnNode:
     waiting_since: float = 0.0
     last_sync: float = float("-inf")
     sync_planned: bool = False
-    restarts: dict[str, int] = field(default_factory=dict)
+    runs: dict[str, Run] = field(default_factory=dict)
     write_error: str | None = None
+    is_ending: bool = False
 
 
 class FakeKubelet:
     """The kubelet of one node; everything happens while the timers advance."""
 
     def __init__(
-        self, store: Store, timers: Timers, *, node: str, millicores: int, delays: Delays
+        self,
+        store: Store,
+        timers: Timers,
+        *,
+        node: str,
+        millicores: int,
+        delays: Delays,
+        folder: CgroupFolder | None,
     ) -> None:
         self.node = node
         self.millicores = millicores
@@ -78,46 +83,68 @@ class FakeKubelet:
         self.static_cpu_manager = False
         self.refuse_write: Refusal = lambda pod: None
         """Asked before each write; a message is an error of the kernel, tried again each look."""
+        self.pod_gone: Callable[[Pod], None] = lambda pod: None
+        """Told of a pod that was to go and has ended."""
         self._store = store
         self._timers = timers
         self._running = True
         self._pods: dict[str, PodOnNode] = {}
-        self._cgroups: dict[tuple[str, str], Cgroup] = {}
+        self._cgroups = PodCgroups(folder)
+        self._events = KubeletEvents(store, timers, node)
+        with store.changed:
+            store.put("nodes", fake_node.node_object(node, millicores, timers))
         timers.after(delays.retry_deferred_every, self._retry_each_few_minutes)
 
     def cgroup_of(self, uid: str, container: str = "") -> Cgroup:
         """Returns what is in a container's cgroup; without a name, in the pod's."""
-        return self._cgroups[uid, container]
+        return self._cgroups.of(uid, container)
 
     def write_by_hand(self, uid: str, container: str, cgroup: Cgroup) -> None:
         """Changes a cgroup behind the kubelet's back; it does not put that right."""
-        self._cgroups[uid, container] = cgroup
+        self._cgroups.set(uid, container, cgroup)
 
     def stop(self) -> None:
         """Ends the kubelet; the containers go on, the API server answers as if nothing were."""
-        self._running = False
+        with self._store.changed:
+            self._running = False
+            self._timers.after(fake_node.SILENT_AFTER_SECONDS, self._miss)
 
     def start(self) -> None:
         """Starts it again: it goes on from its checkpoints."""
-        self._running = True
-        for pod in self._pods_of_node():
-            uid = pod["metadata"]["uid"]
-            delay = self.delays.first_retry_after_start if uid in self._pods else 0.0
-            self._timers.after(delay, lambda uid=uid: self._observe(uid))  # type: ignore[misc]  # mypy cannot type a lambda's default.
+        with self._store.changed:
+            self._running = True
+            fake_node.set_ready(self._store, self.node, "True", self._timers)
+            for pod in self._pods_of_node():
+                uid = pod["metadata"]["uid"]
+                delay = self.delays.first_retry_after_start if uid in self._pods else 0.0
+                self._timers.after(delay, lambda uid=uid: self._observe(uid))  # type: ignore[misc]  # mypy cannot type a lambda's default.
 
     def pod_changed(self, pod: Pod) -> None:
-        """Notices a pod of this node that is new, or whose spec has changed."""
+        """Notices a pod of this node that is new, whose spec has changed, or that is to go."""
         uid = pod["metadata"]["uid"]
         if pod["spec"].get("nodeName") == self.node:
             self._timers.after(self.delays.observe, lambda: self._observe(uid))
 
     def pod_removed(self, pod: Pod) -> None:
         """Ends a pod; its room goes to who waits for it."""
-        uid = pod["metadata"]["uid"]
-        if self._pods.pop(uid, None) is not None:
-            for key in [key for key in self._cgroups if key[0] == uid]:
-                del self._cgroups[key]
+        if self._pods.pop(pod["metadata"]["uid"], None) is not None:
+            self._cgroups.remove(pod)
             self._timers.after(self.delays.look_every, self._retry_deferred)
+
+    def end_container(self, uid: str, container: str, *, exit_code: int = 0) -> None:
+        """Lets a container end; the kubelet starts it again where the pod wants that."""
+        with self._store.changed:
+            pod, known = self._find(uid), self._pods[uid]
+            assert pod is not None
+            self._cgroups.end(pod, known.runs[container])
+            known.runs[container].end(exit_code, self._timers.text())
+            self._report(pod, known)
+            if _starts_again(pod, container, exit_code):
+                self._timers.after(self.delays.look_every, lambda: self._restarted(uid, container))
+
+    def _miss(self) -> None:
+        if not self._running:
+            fake_node.set_ready(self._store, self.node, "Unknown", self._timers)
 
     def _pods_of_node(self) -> list[Pod]:
         return [pod for pod in self._store.all("pods") if pod["spec"].get("nodeName") == self.node]
@@ -135,57 +162,82 @@ class FakeKubelet:
             self._pods[uid] = PodOnNode(allocated=spec, actual=spec, reported=spec)
             self._timers.after(self.delays.start, lambda: self._start(uid))
             return
-        self._grant(pod, known)
+        if is_going(pod):
+            self._end(pod, known)
+        if known.runs:
+            self._grant(pod, known)
 
     def _start(self, uid: str) -> None:
         pod, known = self._find(uid), self._pods.get(uid)
-        if not self._running or pod is None or known is None:
+        if not self._running or pod is None or known is None or is_going(pod):
             return
+        now = self._timers.text()
+        for each in pod_status.every_container(pod):
+            known.runs[each["name"]] = Run(uid, each["name"], now)
+        for each in pod["spec"].get("initContainers", []):
+            if not is_sidecar(each):
+                known.runs[each["name"]].end(0, now)
         self._write(known)
         known.reported = known.actual
-        known.restarts = {each["name"]: 0 for each in running_containers(pod)}
         self._report(pod, known)
         if pod["spec"] != known.allocated["spec"]:
             self._observe(uid)
 
+    def _end(self, pod: Pod, known: PodOnNode) -> None:
+        """Begins to end a pod, once."""
+        if not known.is_ending:
+            known.is_ending = True
+            grace_seconds = pod["metadata"]["deletionGracePeriodSeconds"]
+            uid = pod["metadata"]["uid"]
+            self._timers.after(min(grace_seconds, self.delays.end), lambda: self._ended(uid))
+
+    def _ended(self, uid: str) -> None:
+        """Tells how the containers of a pod that is to go have ended, then lets it go."""
+        pod, known = self._find(uid), self._pods.get(uid)
+        if pod is None or known is None:
+            return
+        if not self._running:
+            known.is_ending = False
+            return
+        for run in known.runs.values():
+            if run.ended is None:
+                self._cgroups.end(pod, run)
+                run.end(0, self._timers.text())
+        self._report(pod, known)
+        self._timers.after(self.delays.observe, lambda: self._let_go(uid))
+
+    def _let_go(self, uid: str) -> None:
+        pod = self._find(uid)
+        if pod is not None:
+            self.pod_gone(pod)
+
     def _grant(self, pod: Pod, known: PodOnNode) -> None:
         """Grants the spec, or says why not."""
         before = known.pending
-        known.pending = self._why_not(pod, known)
+        others = (each.allocated for each in self._pods.values() if each is not known)
+        known.pending = why_not(
+            pod,
+            known.allocated,
+            others,
+            millicores=self.millicores,
+            static_cpu_manager=self.static_cpu_manager,
+        )
         if known.pending is None:
             fell = request_millicores(pod) < request_millicores(known.allocated)
+            is_new = pod["spec"] != known.allocated["spec"]
             known.allocated = deepcopy(pod)
             if known.allocated["spec"] != known.actual["spec"]:
                 self._plan_sync(pod["metadata"]["uid"], known, self.delays.write)
+            if is_new:
+                self._events.say("ResizeStarted", pod)
             if fell:
                 self._timers.after(self.delays.look_every, self._retry_deferred)
         elif before is None:
             known.waiting_since = self._timers.now_seconds
+        if known.pending is not None and known.pending != before:
+            reason, message = known.pending
+            self._events.say(f"Resize{reason}", pod, message)
         self._report(pod, known)
-
-    def _why_not(self, pod: Pod, known: PodOnNode) -> tuple[str, str] | None:
-        asked, granted = request_millicores(pod), request_millicores(known.allocated)
-        if self.static_cpu_manager and qos_of(pod) == "Guaranteed" and asked != granted:
-            message = (
-                'Resize is infeasible for Guaranteed Pods alongside CPU Manager policy "static"'
-            )
-            return "Infeasible", message
-        if asked > self.millicores:
-            message = (
-                "Node didn't have enough capacity: "
-                f"cpu, requested: {asked}, capacity: {self.millicores}"
-            )
-            return "Infeasible", message
-        others = sum(
-            request_millicores(each.allocated) for each in self._pods.values() if each is not known
-        )
-        if asked > granted and others + asked > self.millicores:
-            message = (
-                "Node didn't have enough resource: "
-                f"cpu, requested: {asked}, used: {others}, capacity: {self.millicores}"
-            )
-            return "Deferred", message
-        return None
 
     def _plan_sync(self, uid: str, known: PodOnNode, delay: float) -> None:
         if known.sync_planned:
@@ -210,23 +262,25 @@ class FakeKubelet:
         if not self._running:
             return
         known.last_sync = self._timers.now_seconds
+        was_reported = known.reported
         known.reported = known.actual
-        known.write_error = None
+        if known.reported["spec"] != was_reported["spec"]:
+            self._events.say("ResizeCompleted", known.reported)
+        error_before, known.write_error = known.write_error, None
         if known.allocated["spec"] != known.actual["spec"]:
             known.write_error = self.refuse_write(known.allocated)
             if known.write_error is None:
                 self._restart_where_wanted(uid, known)
                 self._write(known)
+            elif error_before is None:
+                self._events.say("ResizeError", pod, known.write_error)
         if known.allocated["spec"] != known.reported["spec"]:
             self._plan_sync(uid, known, 0.0)
         self._report(pod, known)
 
     def _write(self, known: PodOnNode) -> None:
         known.actual = known.allocated
-        uid = known.actual["metadata"]["uid"]
-        for container in running_containers(known.actual):
-            self._cgroups[uid, container["name"]] = cgroup_of_container(container)
-        self._cgroups[uid, ""] = cgroup_of_pod(known.actual)
+        self._cgroups.write(known.actual, known.runs)
 
     def _restart_where_wanted(self, uid: str, known: PodOnNode) -> None:
         pairs = zip(
@@ -242,31 +296,41 @@ class FakeKubelet:
 
     def _restarted(self, uid: str, container: str) -> None:
         pod, known = self._find(uid), self._pods.get(uid)
-        if pod is not None and known is not None:
-            known.restarts[container] += 1
-            self._report(pod, known)
+        if pod is None or known is None or is_going(pod):
+            return
+        run = known.runs[container]
+        if run.ended is None:
+            self._cgroups.end(pod, run)
+            run.end(137, self._timers.text())
+        run.restart(self._timers.text())
+        self._cgroups.write(known.actual, known.runs)
+        self._report(pod, known)
 
     def _report(self, pod: Pod, known: PodOnNode) -> None:
-        pod["status"] |= pod_status.running(
+        before = deepcopy(pod)
+        pod["status"] |= pod_status.told(
             pod,
             allocated=known.allocated,
             actual=known.reported,
-            restarts=known.restarts,
+            runs=known.runs,
             with_resources=self.supports_resize,
         )
-        known_conditions = pod["status"].get("conditions", [])
         pod["status"]["conditions"] = pod_status.conditions(
-            known_conditions,
+            pod["status"].get("conditions", []),
             generation=pod["metadata"]["generation"],
             pending=known.pending,
             granted_generation=known.allocated["metadata"]["generation"],
             in_progress=known.allocated["spec"] != known.reported["spec"],
             error=known.write_error,
+            ready=all(run.ended is None for run in known.runs.values() if run.name in _mains(pod)),
+            now=self._timers.text(),
         )
+        writer = Owner("kubelet", UPDATE, "status", "v1", self._timers.text())
+        managed_fields.record_update(pod, before, writer)
         self._store.put("pods", pod)
 
     def _retry_deferred(self) -> None:
-        """Grants what fits now: by priority, class of service, then who waits longest."""
+        """Grants what fits now."""
         waiting = [
             (pod, known)
             for pod in self._pods_of_node()
@@ -275,7 +339,10 @@ class FakeKubelet:
             and known.pending[0] == "Deferred"
         ]
         if self._running:
-            for pod, known in sorted(waiting, key=lambda pair: _precedence(*pair)):
+            for pod, known in sorted(
+                waiting,
+                key=lambda pair: precedence(pair[0], pair[1].allocated, pair[1].waiting_since),
+            ):
                 self._grant(pod, known)
 
     def _retry_each_few_minutes(self) -> None:
@@ -283,7 +350,13 @@ class FakeKubelet:
         self._timers.after(self.delays.retry_deferred_every, self._retry_each_few_minutes)
 
 
-def _precedence(pod: Pod, known: PodOnNode) -> tuple[bool, int, bool, float]:
-    rising = request_millicores(pod) > request_millicores(known.allocated)
-    priority: Any = pod["spec"].get("priority", 0)
-    return (rising, -priority, qos_of(pod) != "Guaranteed", known.waiting_since)
+def _mains(pod: Pod) -> set[str]:
+    return {each["name"] for each in pod["spec"]["containers"]}
+
+
+def _starts_again(pod: Pod, container: str, exit_code: int) -> bool:
+    inits = pod["spec"].get("initContainers", [])
+    if any(is_sidecar(each) and each["name"] == container for each in inits):
+        return True
+    policy = pod["spec"]["restartPolicy"]
+    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)

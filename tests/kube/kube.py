@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from tests.kube.fake_cluster import events_of
 from tests.kube.patching import JSON_PATCH, STRATEGIC
 from tests.kube.quantity import millicores_of
 from tests.kube.resources import Cgroup, Pod
@@ -88,13 +87,14 @@ class Kube(ABC):
                 return Answer(response.status, json.load(response))
         except urllib.error.HTTPError as error:
             with error:
-                return Answer(error.code, json.load(error))
+                is_json = error.headers.get_content_type() == "application/json"
+                return Answer(error.code, json.load(error) if is_json else {})
 
     @contextmanager
     def watch(self, path: str, **query: str) -> Iterator[Iterator[dict[str, Any]]]:
         """Yields the events of a watch."""
         with self._open("GET", path, None, "", {"watch": "1", **query}) as response:
-            yield events_of(response)
+            yield (json.loads(line) for line in response)
 
     def _open(
         self, method: str, path: str, body: Json, content_type: str, query: dict[str, str]

@@ -9,6 +9,7 @@ from tests.kube.wire import Json
 STRATEGIC = "application/strategic-merge-patch+json"
 MERGE = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
 KINDS = frozenset({STRATEGIC, MERGE, JSON_PATCH})
 
 NAMED_LISTS = frozenset({"containers", "initContainers"})
@@ -37,6 +38,12 @@ def patched(old: dict[str, Any], patch: Json, content_type: str) -> dict[str, An
         raise TypeError("a merge patch is an object")
     if not isinstance(result, dict):
         raise TypeError("the result is no object")
+    return result
+
+
+def merged_by_keys(old: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    """Merges as a strategic patch does; the old object may be changed."""
+    result: dict[str, Any] = _merged(old, patch, by_name=True)
     return result
 
 

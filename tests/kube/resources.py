@@ -25,7 +25,7 @@ class Cgroup:
 def running_containers(pod: Pod) -> Iterator[dict[str, Any]]:
     """Yields the containers that run beside each other: ordinary ones and sidecars."""
     for container in pod["spec"].get("initContainers", []):
-        if container.get("restartPolicy") == "Always":
+        if is_sidecar(container):
             yield container
     yield from pod["spec"]["containers"]
 
@@ -48,9 +48,20 @@ def amount(container: dict[str, Any], kind: str, name: str = "cpu") -> str | Non
     return found
 
 
+def is_sidecar(init_container: dict[str, Any]) -> bool:
+    """Says whether an init container goes on beside the others."""
+    return init_container.get("restartPolicy") == "Always"
+
+
 def request_millicores(pod: Pod) -> int:
-    """Returns what the pod reserves."""
-    return _sum(pod, "requests")
+    """Returns what the scheduler counts: what runs at the end, or the most while it starts."""
+    before, most = 0, 0
+    for container in pod["spec"].get("initContainers", []):
+        own = millicores_of(amount(container, "requests") or "0")
+        most = max(most, before + own)
+        before += own if is_sidecar(container) else 0
+    overhead = millicores_of(pod["spec"].get("overhead", {}).get("cpu", "0"))
+    return max(most, _sum(pod, "requests")) + overhead
 
 
 def _sum(pod: Pod, kind: str) -> int:
@@ -89,7 +100,7 @@ def cgroup_of_pod(pod: Pod) -> Cgroup:
     """Returns what the kernel is told of a pod: a quota only where each container has a limit."""
     limited = all(amount(each, "limits") for each in running_containers(pod))
     return Cgroup(
-        _quota_us(_sum(pod, "limits") if limited else None), _shares(request_millicores(pod))
+        _quota_us(_sum(pod, "limits") if limited else None), _shares(_sum(pod, "requests"))
     )
 
 

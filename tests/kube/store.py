@@ -55,6 +55,14 @@ class Store:
             if kind == resource and namespace in ("", place)
         ]
 
+    def has(self, resource: str, namespace: str, name: str) -> bool:
+        """Says whether an object is there."""
+        return (resource, namespace, name) in self._objects
+
+    def everything(self) -> list[tuple[str, Object]]:
+        """Returns copies of all objects of all kinds, with their resources."""
+        return [(kind, deepcopy(value)) for (kind, _, _), value in self._objects.items()]
+
     def put(self, resource: str, new: Object) -> Object:
         """Adds or replaces an object under a new resource version; the same content keeps it."""
         metadata = new["metadata"]
@@ -86,15 +94,23 @@ class Store:
         Raises:
             ApiError: 410, that version is forgotten.
         """
-        if version <= self.forgotten_version:
-            oldest = self.forgotten_version + 1
-            raise ApiError(410, f"too old resource version: {version} ({oldest})")
+        self.check_known(version)
         newer: list[Change] = []
         for change in reversed(self._history):
             if change.version <= version:
                 break
             newer.append(change)
         yield from reversed(newer)
+
+    def check_known(self, version: int) -> None:
+        """Raises where a version is too old to go on from.
+
+        Raises:
+            ApiError: 410.
+        """
+        if version <= self.forgotten_version:
+            oldest = self.forgotten_version + 1
+            raise ApiError(410, f"too old resource version: {version} ({oldest})")
 
     def compact(self) -> None:
         """Forgets all history: every watch that starts from a known version must list again."""

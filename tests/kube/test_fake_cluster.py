@@ -5,9 +5,9 @@ import urllib.error
 
 import pytest
 
-from tests.kube.fake_api import Fault
 from tests.kube.fake_kube import FakeKube
 from tests.kube.kube import Answer, conditions_of, status_of
+from tests.kube.requests import Fault
 from tests.kube.resources import Cgroup, Pod
 from tests.kube.shapes import BURSTABLE, GUARANTEED, UNLIMITED, single
 

@@ -3,6 +3,10 @@
 import heapq
 import itertools
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+"""When the clock starts."""
 
 
 class Timers:
@@ -12,6 +16,11 @@ class Timers:
         self.now_seconds = 0.0
         self._number = itertools.count()
         self._due: list[tuple[float, int, Callable[[], None]]] = []
+
+    def text(self, *, later_seconds: float = 0.0) -> str:
+        """Writes the time as objects' metadata do: whole seconds."""
+        now = EPOCH + timedelta(seconds=self.now_seconds + later_seconds)
+        return now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def after(self, seconds: float, callback: Callable[[], None]) -> None:
         """Calls back once so much time has passed."""

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.kube.errors import ApiError
-from tests.kube.fake_api import Request, Target, selected
+from tests.kube.requests import Request, Target
+from tests.kube.selecting import selected
 from tests.kube.store import Change, Object, Store
 
 Event = dict[str, Any]
@@ -55,7 +56,12 @@ class Watch:
         metadata: dict[str, Any] = {"resourceVersion": str(self._version)}
         if annotations:
             metadata["annotations"] = annotations
-        bookmark: Object = {"kind": "Pod", "apiVersion": "v1", "metadata": metadata}
+        kind = self._target.kind
+        bookmark: Object = {
+            "kind": kind.name,
+            "apiVersion": kind.api_version,
+            "metadata": metadata,
+        }
         return {"type": "BOOKMARK", "object": bookmark}
 
     def _event_of(self, change: Change) -> Event | None:
