@@ -12,6 +12,7 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
@@ -199,7 +200,7 @@ class KubeApi:
         """
         timeout = Timeout(connect=CONNECT_SECONDS, read=silence_seconds)
         response = self._open("GET", path, query, None, "", timeout=timeout)
-        if response.status != 200:  # noqa: PLR2004  # HTTP's OK.
+        if response.status != HTTPStatus.OK:
             raise KubeApiRefusedError(_read(response))
         return Stream(response)
 
@@ -243,8 +244,6 @@ class KubeApi:
         words = f"{self.address.url}: {error}"
         if isinstance(error, urllib3.exceptions.SSLError):
             words += f"; its certificate is checked against {self.address.ca_file}"
-        elif isinstance(error, FileNotFoundError):
-            words = f"kube_ca: {self.address.ca_file} cannot be read: {error.strerror}"
         return words
 
 
@@ -319,7 +318,7 @@ def _parse_answer(raw: bytes, status: int) -> dict[str, Any]:
     try:
         return _parse(raw)
     except KubeApiAnswerError:
-        if status < 400:  # noqa: PLR2004  # Where HTTP's refusals begin.
+        if status < HTTPStatus.BAD_REQUEST:
             raise
         return {"message": raw[:200].decode(errors="replace")}
 

@@ -1,0 +1,151 @@
+"""What the fail-safe sends to give back admitted values: pure, the calls are made elsewhere.
+
+Only values that MBCAS was the last to set come back; what somebody else set is what they want. What
+was cut is raised to at least its admitted value; a row that must be restored exactly is cut as
+well. Limits go without the requests where that is possible: a request that does not fit its node
+holds back all that was sent with it.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from mbcas.v1 import node_link_pb2 as pb
+from mbcas_shim.inventory import Cpu
+from mbcas_shim.kube.pod_containers import PodContainer
+from mbcas_shim.kube.pods import Pod
+from mbcas_shim.kube.resize_patch import difference, merged
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """What a container was admitted with, and whether the fail-safe may leave it more."""
+
+    cpu: Cpu
+    restores_exactly: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """One PATCH of the fail-safe."""
+
+    pod: Pod
+    changes: Mapping[str, Cpu]
+    rank: int
+    """Lower ones first: cuts, then raises of limits, then raises of requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A pod with what it has now, which may be newer than what the watch knows."""
+
+    pod: Pod
+    specs: Mapping[str, Cpu]
+    admitted: Mapping[str, Admitted]
+
+
+def is_restorable(container: PodContainer) -> bool:
+    """True where MBCAS set something that it may set again."""
+    is_set = container.request_set_by_mbcas or container.limit_set_by_mbcas
+    return is_set and not container.skip_reason and not container.restarts_on_resize
+
+
+def plan_restore(
+    held: Iterable[Held], *, room_millicores: int, unfitting: Collection[str]
+) -> list[Restore]:
+    """Lists what to send, in order.
+
+    Args:
+        held: All pods of the node.
+        room_millicores: What may still be added to the requests of the node.
+        unfitting: Pods, by uid, whose requests the kubelet found too large.
+    """
+    plans: list[Restore] = []
+    for each in held:
+        changes = _changes(each)
+        rise = sum(
+            max(0, (change.request_millicores or 0) - container.billed_request_millicores)
+            for container in each.pod.containers
+            if (change := changes.get(container.name)) is not None
+        )
+        is_fitting = each.pod.uid not in unfitting and rise <= room_millicores
+        if rise and not is_fitting:
+            changes = _without_raised_requests(each, changes)
+        elif rise:
+            room_millicores -= rise
+        plans += _patches(each, changes)
+    return sorted(plans, key=lambda plan: plan.rank)
+
+
+def _changes(held: Held) -> dict[str, Cpu]:
+    changes = {}
+    for container in held.pod.containers:
+        admitted = held.admitted.get(container.name)
+        if admitted is None or not is_restorable(container):
+            continue
+        spec = held.specs[container.name]
+        wanted = Cpu(
+            _wanted(
+                admitted,
+                spec.request_millicores,
+                admitted.cpu.request_millicores,
+                is_ours=container.request_set_by_mbcas,
+            ),
+            _wanted(
+                admitted,
+                spec.limit_millicores,
+                admitted.cpu.limit_millicores,
+                is_ours=container.limit_set_by_mbcas,
+            ),
+        )
+        change = difference(spec, wanted)
+        if change != Cpu():
+            changes[container.name] = change
+    return changes
+
+
+def _wanted(
+    admitted: Admitted, now: int | None, admitted_millicores: int | None, *, is_ours: bool
+) -> int | None:
+    if not is_ours or now is None or admitted_millicores is None:
+        return None
+    return admitted_millicores if admitted.restores_exactly else max(now, admitted_millicores)
+
+
+def _without_raised_requests(held: Held, changes: Mapping[str, Cpu]) -> dict[str, Cpu]:
+    """Keeps requests as they are where they would rise; a Guaranteed pod's limits with them."""
+    kept = {}
+    for name, change in changes.items():
+        if not _raises_request(held.specs[name], change):
+            kept[name] = change
+        elif held.pod.qos_class != pb.QOS_CLASS_GUARANTEED and change.limit_millicores is not None:
+            kept[name] = Cpu(None, change.limit_millicores)
+    return kept
+
+
+def _patches(held: Held, changes: Mapping[str, Cpu]) -> list[Restore]:
+    pod, specs = held.pod, held.specs
+    if not changes:
+        return []
+    after = {name: merged(specs[name], change) for name, change in changes.items()}
+    grows = sum(
+        (after[name].limit_millicores or 0) - (specs[name].limit_millicores or 0) for name in after
+    )
+    requests = {
+        name: Cpu(change.request_millicores, None)
+        for name, change in changes.items()
+        if _raises_request(specs[name], change)
+    }
+    limits = {
+        name: rest
+        for name, change in changes.items()
+        if (rest := change if name not in requests else Cpu(None, change.limit_millicores)) != Cpu()
+    }
+    is_whole = pod.qos_class == pb.QOS_CLASS_GUARANTEED or not requests or not limits
+    if is_whole:
+        return [Restore(pod, changes, 0 if grows < 0 else 2 if requests else 1)]
+    return [Restore(pod, limits, 0 if grows < 0 else 1), Restore(pod, requests, 2)]
+
+
+def _raises_request(spec: Cpu, change: Cpu) -> bool:
+    request = change.request_millicores
+    return request is not None and request > (spec.request_millicores or 0)

@@ -1,0 +1,91 @@
+"""Whether pods of this cluster can be resized, and whether this shim may do so.
+
+A shim that may not still starts, measures and reports: its rows carry the reason, which reaches
+whoever looks at them, and nothing restarts in a loop. It asks again until it may.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+
+from mbcas_shim.clock import Clock
+from mbcas_shim.counters import Counters
+from mbcas_shim.kube.api import KubeApi, KubeApiError
+from mbcas_shim.kube.untrusted import Fields, MalformedError
+
+SUBRESOURCE = "pods/resize"
+UNSUPPORTED_REASON = (
+    f"the API server has no {SUBRESOURCE}: it needs Kubernetes 1.33, or the feature gate "
+    "InPlacePodVerticalScaling"
+)
+DENIED_REASON = f"may not patch {SUBRESOURCE}: the shim's service account needs this right"
+AGAIN_SECONDS = 60.0  # While something is missing, or nothing could be learned.
+ALL_WELL_SECONDS = 600.0  # A right may be taken away; a refused PATCH makes it ask at once.
+_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+
+_log = logging.getLogger(__name__)
+
+
+class StartCheck:
+    """Knows why no pod of this node can be resized; asks at the start and from time to time."""
+
+    def __init__(
+        self,
+        api: KubeApi,
+        *,
+        clock: Clock,
+        counters: Counters,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.skip_reason = ""
+        """For every row; empty while nothing speaks against it."""
+        self.on_change = on_change
+        """Called when the reason has changed."""
+        self._api = api
+        self._clock = clock
+        self._counters = counters
+
+    async def run(self) -> None:
+        """Asks for ever."""
+        while True:
+            is_known = await self.check()
+            is_well = is_known and not self.skip_reason
+            wait_seconds = ALL_WELL_SECONDS if is_well else AGAIN_SECONDS
+            await self._clock.sleep_until(self._clock.now_seconds() + wait_seconds)
+
+    async def check(self) -> bool:
+        """Asks now; false where nothing was learned, and then the last answer stays."""
+        try:
+            reason = await asyncio.to_thread(self._ask)
+        except (KubeApiError, MalformedError) as error:
+            self._counters.count("start_check_failed", error)
+            return False
+        if reason != self.skip_reason:
+            self.skip_reason = reason
+            if reason:
+                _log.error("no pod of this node can be resized: %s", reason)
+            else:
+                _log.info("pods of this node can be resized now")
+            self.on_change()
+        return True
+
+    def _ask(self) -> str:
+        resources = self._api.request("GET", "/api/v1")
+        if resources.status == HTTPStatus.OK:
+            names = {entry.text("name") for entry in Fields(resources.body).objects("resources")}
+            if SUBRESOURCE not in names:
+                return UNSUPPORTED_REASON
+        attributes = {"verb": "patch", "resource": "pods", "subresource": "resize"}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        answer = self._api.request("POST", _REVIEWS, body=review)
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            return "the API server does not accept the shim's token"
+        if answer.status != HTTPStatus.CREATED:
+            raise KubeApiError(f"{_REVIEWS}: {answer.status} {answer.message}")
+        is_allowed = Fields(answer.body).object("status").flag("allowed", default=False)
+        return "" if is_allowed else DENIED_REASON
