@@ -42,6 +42,8 @@ class Inbox:
         self._removed: dict[int, None] = {}
         self._samples: list[Samples] = []
         self._results: dict[int, OrderResult] = {}
+        self.namespaces: set[str] = set()
+        """Those of the containers since the last inventory."""
         self.inventory_wanted = ""
         """Why a full inventory is needed; empty where it is not."""
         self.samples_dropped = 0
@@ -132,6 +134,7 @@ class Inbox:
     def _begin_inventory(self) -> None:
         self._clear()
         self._handles.clear()
+        self.namespaces.clear()
         self._blocked = False
         self.inventory_wanted = ""
         self._full_inventory = True
@@ -166,6 +169,7 @@ class Inbox:
                 changed.append(facts.handle)
             self._handles[facts.handle] = identity
             self._containers[facts.handle] = facts
+            self.namespaces.add(facts.namespace)
         if changed:
             self._forget_samples(tuple(changed))
 

@@ -34,6 +34,9 @@ class KubeSettings(CoreSettings):
     lease_retry_seconds: Seconds = Field(default=2.0, ge=0.1, le=60)
     """On Kubernetes: time between two looks at the Lease."""
 
+    status_writes_per_second: float = Field(default=5.0, ge=0.1, le=100)
+    """On Kubernetes: PodAllocations whose status is written in a second, over all."""
+
     @model_validator(mode="after")
     def _check_kubernetes(self) -> Self:
         if self.kubernetes and not _SERVICE_ACCOUNT.fullmatch(self.shim_service_account):

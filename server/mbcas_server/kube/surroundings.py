@@ -1,0 +1,68 @@
+"""What the cluster adds to a shim's facts, from the caches of this package."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mbcas.v1 import node_link_pb2 as pb
+from mbcas_core.events import CpuResources
+from mbcas_server.kube.allocation import PodKey
+from mbcas_server.kube.facts import ClusterFacts
+from mbcas_server.kube.pod_allocations import PodAllocations
+from mbcas_server.kube.templates import Templates, controller_of
+from mbcas_server.surroundings import Remembered
+
+OF_NAMESPACES_ALONE = "max-priority"
+PENDING_REASON = "what it asked for is being looked up"
+LOST_REASON = (
+    "resized by MBCAS before, and what it asked for is lost: delete the pod, or set its CPU anew"
+)
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class ClusterSurroundings:
+    """Implements `surroundings.Surroundings`."""
+
+    facts: ClusterFacts
+    allocations: PodAllocations
+    templates: Templates
+
+    def allocatable_millicores(self, node: str) -> int | None:
+        return self.facts.allocatable_millicores(node)
+
+    def annotations(self, given: pb.ContainerFacts) -> Mapping[str, str]:
+        """Joins both: the nearer wins; how much a pod may claim is its namespace's to say."""
+        of_namespace = self.facts.namespace_annotations(given.namespace)
+        own = given.annotations
+        if not of_namespace and OF_NAMESPACES_ALONE not in own:
+            return own
+        joined = {**of_namespace, **own}
+        joined.pop(OF_NAMESPACES_ALONE, None)
+        if OF_NAMESPACES_ALONE in of_namespace:
+            joined[OF_NAMESPACES_ALONE] = of_namespace[OF_NAMESPACES_ALONE]
+        return joined
+
+    def is_scaled(self, given: pb.ContainerFacts) -> bool:
+        return bool(given.owner) and self.facts.is_scaled(given.namespace, given.owner)
+
+    def remember(self, node: str, given: pb.ContainerFacts) -> Remembered:
+        pod = PodKey(given.namespace, given.pod, given.pod_uid)
+        admitted = self.allocations.admitted(pod, given.container)
+        if admitted is not None:
+            return _complete(admitted, given)
+        controller = controller_of(given.namespace, given.controller)
+        if controller is None:
+            return Remembered(None, LOST_REASON)
+        found = self.templates.find(node, controller)
+        if found is None:
+            return Remembered(None, PENDING_REASON)
+        if found.template is None or given.container not in found.template:
+            return Remembered(None, LOST_REASON)
+        return _complete(found.template[given.container], given)
+
+
+def _complete(admitted: CpuResources, given: pb.ContainerFacts) -> Remembered:
+    """Returns it where it says what the spec no longer does."""
+    unknown = (given.request_set_by_mbcas and admitted.request_millicores is None) or (
+        given.limit_set_by_mbcas and admitted.limit_millicores is None
+    )
+    return Remembered(None, LOST_REASON) if unknown else Remembered(admitted)
