@@ -1,3 +1,5 @@
+# A script of the images, in no package.
+# ruff: noqa: INP001
 """Compiles what a package imports, and nothing else: compile_imported.py PACKAGE.
 
 An image without bytecode starts slowly in a pod of little CPU; one with all of it is twice as
@@ -19,9 +21,8 @@ def main() -> None:
     for module in pkgutil.walk_packages(package.__path__, prefix=f"{name}."):
         if not module.name.endswith(".__main__"):
             importlib.import_module(module.name)
-    for source in sorted(
-        {getattr(loaded, "__file__", None) or "" for loaded in [*sys.modules.values()]}
-    ):
+    sources = {getattr(loaded, "__file__", None) or "" for loaded in [*sys.modules.values()]}
+    for source in sorted(sources):
         if source.endswith(".py") and Path(source).is_file():
             # Unchecked: files in an image stay as they are, whatever becomes of their times.
             mode = py_compile.PycInvalidationMode.UNCHECKED_HASH

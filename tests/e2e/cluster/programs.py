@@ -110,6 +110,12 @@ def cache_folder() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "mbcas" / "e2e"
 
 
+def tool_path(name: str) -> Path:
+    """Returns where a tool is, or would be, once `missing` has no step for it."""
+    (tool,) = (tool for tool in TOOLS if tool.name == name)
+    return _tool_folder(tool) / name
+
+
 def find(name: str) -> Path:
     """Returns a program that `missing` has no step for any more."""
     for built in BUILT:
