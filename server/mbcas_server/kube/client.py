@@ -26,6 +26,8 @@ CONNECTIONS_MAX = 40  # Writes and watches together; the API server's fairness d
 PAGE_SIZE = 500
 MESSAGE_MAX = 300
 UNREACHABLE = 0
+NOT_FOUND = 404
+NOT_SERVED = "the API server does not serve this kind: is its CustomResourceDefinition installed?"
 GONE = 410
 
 
@@ -236,6 +238,8 @@ def _refusal(code: int, raw: bytes, retry_after: str | None) -> ApiError:
         if isinstance(status, dict)
         else {"message": raw[:MESSAGE_MAX].decode("ascii", "replace")}
     )
+    if code == NOT_FOUND and "kind" not in status:
+        status = {"message": NOT_SERVED}  # A missing object has a Status, a missing kind none.
     details = status.get("details")
     causes = details.get("causes") if isinstance(details, dict) else None
     told = status.get("code")

@@ -14,7 +14,14 @@ from mbcas_core.events import CpuResources
 from mbcas_server.clock import Clock
 from mbcas_server.kube import allocation
 from mbcas_server.kube.allocation import ContainerAllocation, Containers, PodKey, UnusableError
-from mbcas_server.kube.client import MERGE_PATCH, ApiError, KubeClient, Object, api_path
+from mbcas_server.kube.client import (
+    MERGE_PATCH,
+    NOT_FOUND,
+    ApiError,
+    KubeClient,
+    Object,
+    api_path,
+)
 from mbcas_server.kube.mirror import Mirror
 from mbcas_server.logs import LimitedLog
 from mbcas_server.metrics import Metrics
@@ -22,7 +29,6 @@ from mbcas_server.metrics import Metrics
 ENTRIES_MAX = 150_000  # As many pods as the largest cluster that one server is built for.
 WRITE_SECONDS = 3.0  # The order that waits for it expires after five.
 FIELD_MANAGER = {"fieldManager": "mbcas"}
-NOT_FOUND = 404
 CONFLICT = 409
 INSUFFICIENT = 507
 
