@@ -1,34 +1,38 @@
-"""Wires the server together; the only place that does."""
+"""Wires the server together; the only place that does, but for what is on Kubernetes alone."""
 
 import asyncio
 import gc
 import logging
 import signal
-import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import grpc
 
 from mbcas_core.rounds import Rounds
 from mbcas_server.allocations import Allocations
+from mbcas_server.auth import Authenticator, NoAuthentication, SharedToken, TokenFileError
 from mbcas_server.clock import Clock, SystemClock
 from mbcas_server.core import Core, RoundsCore
 from mbcas_server.core_thread import SWITCH_SECONDS, CoreThread
-from mbcas_server.driver import Driver
+from mbcas_server.driver import Driver, KubeObjects
 from mbcas_server.heap import THRESHOLDS
+from mbcas_server.leadership import Alone, Leadership
 from mbcas_server.links import Links
 from mbcas_server.live import LiveMarkets
 from mbcas_server.market_metrics import MarketMetrics
 from mbcas_server.market_service import MarketService
 from mbcas_server.metrics import Metrics
 from mbcas_server.node_link import NodeLinks
-from mbcas_server.rpc import RpcServer, make_server
+from mbcas_server.operator_service import OperatorService
+from mbcas_server.rpc import Guard, RpcServer, make_server
 from mbcas_server.settings import Settings
 from mbcas_server.status import RefusedError
+from mbcas_server.surroundings import Alone as NothingAround
+from mbcas_server.surroundings import Surroundings
+from mbcas_server.tls import TlsFiles, TlsFilesError, reloading_credentials
 from mbcas_server.watchers import Watchers
 from mbcas_server.web import Web
 
@@ -43,6 +47,10 @@ class CannotStartError(Exception):
     """The server cannot start; the message names the setting."""
 
 
+class DisplacedError(Exception):
+    """Another server decides: this one has ended, and may begin anew."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
     """A server that runs."""
@@ -53,6 +61,9 @@ class Serving:
     """The same for HTTP; empty where it does not."""
     driver: Driver
     metrics: Metrics
+    leadership: Leadership
+    displaced: asyncio.Event
+    """Set once another server decides; this one must then end."""
 
 
 async def run(settings: Settings) -> None:
@@ -60,6 +71,7 @@ async def run(settings: Settings) -> None:
 
     Raises:
         CannotStartError: An address or a file of the settings cannot be used.
+        DisplacedError: Another server took over.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -73,9 +85,29 @@ async def run(settings: Settings) -> None:
         logger.info(
             "ready listen_address=%s http_address=%s", server.listen_address, server.http_address
         )
-        await stop.wait()
+        await _either(stop, server.displaced)
         logger.info("stopping")
     logger.info("stopped")
+    if server.displaced.is_set():
+        raise DisplacedError("another server has taken the Lease")
+
+
+async def _either(*events: asyncio.Event) -> None:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(event.wait(), name="event") for event in events]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Surface:
+    """Who decides, who may call, and what the cluster adds: on Kubernetes, or alone."""
+
+    leadership: Leadership
+    authenticator: Authenticator
+    surroundings: Surroundings
+    kube_objects: KubeObjects | None
 
 
 @asynccontextmanager
@@ -91,58 +123,121 @@ async def serving(settings: Settings, core: Core, clock: Clock) -> AsyncIterator
     live = LiveMarkets()
     thread = CoreThread(core)
     allocations = Allocations(live=live, metrics=metrics)
-    driver = Driver(
-        core=thread,
-        links=links,
-        live=live,
-        watchers=watchers,
-        settings=settings,
-        clock=clock,
-        metrics=metrics,
-    )
-    rpc = make_server(
-        settings=settings,
-        token=None if settings.token_file is None else _read_token(settings.token_file),
-        allocations=allocations,
-        market=MarketService(
-            core=thread, watchers=watchers, settings=settings, clock=clock, metrics=metrics
-        ),
-        node_links=NodeLinks(
+    displaced = asyncio.Event()
+    async with _surface(settings, clock, metrics, links, displaced) as surface:
+        driver = Driver(
+            core=thread,
             links=links,
+            live=live,
+            watchers=watchers,
             settings=settings,
             clock=clock,
             metrics=metrics,
-            server_epoch=settings.server_epoch or int(clock.unix_seconds()),
-        ),
-    )
-    health = _Health(driver, rpc, clock)
-    market_metrics = MarketMetrics(thread, clock, containers_max=settings.metrics_containers_max)
-    web = _make_web(settings, metrics, market_metrics, health) if settings.http_address else None
-    listen_address = _listen(rpc, settings)
-    await rpc.set_serving(serving=True)
-    await rpc.server.start()
-    async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(driver.run(), name="driver"),
-            group.create_task(health.run(), name="health"),
-        ]
-        if web is not None:
-            web.start()
-        try:
-            yield Serving(
-                listen_address=listen_address,
-                http_address=_with_port(settings.http_address, web.port) if web else "",
-                driver=driver,
-                metrics=metrics,
-            )
-        finally:
-            await _stop(rpc, links, watchers, settings)
-            for task in tasks:
-                task.cancel()
+            leadership=surface.leadership,
+            kube_objects=surface.kube_objects,
+        )
+        rpc = make_server(
+            settings=settings,
+            guard=Guard(surface.authenticator, surface.leadership, metrics),
+            allocations=allocations,
+            market=MarketService(
+                core=thread, watchers=watchers, settings=settings, clock=clock, metrics=metrics
+            ),
+            node_links=_node_links(links, settings, clock, metrics, surface),
+            operator=OperatorService(
+                core=thread, driver=driver, leadership=surface.leadership, clock=clock
+            ),
+        )
+        health = _Health(driver, rpc, surface.leadership, clock)
+        market_metrics = MarketMetrics(
+            thread, clock, containers_max=settings.metrics_containers_max
+        )
+        web = (
+            _make_web(settings, metrics, market_metrics, health) if settings.http_address else None
+        )
+        listen_address = _listen(rpc, settings, metrics)
+        await health.tell()
+        await rpc.server.start()
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(driver.run(), name="driver"),
+                group.create_task(health.run(), name="health"),
+            ]
             if web is not None:
-                await web.stop()
-            thread.close()
-            await allocations.close()
+                web.start()
+            try:
+                yield Serving(
+                    listen_address=listen_address,
+                    http_address=_with_port(settings.http_address, web.port) if web else "",
+                    driver=driver,
+                    metrics=metrics,
+                    leadership=surface.leadership,
+                    displaced=displaced,
+                )
+            finally:
+                await _stop(rpc, links, watchers, settings)
+                for task in tasks:
+                    task.cancel()
+                if web is not None:
+                    await web.stop()
+                thread.close()
+                await allocations.close()
+
+
+def _node_links(
+    links: Links, settings: Settings, clock: Clock, metrics: Metrics, surface: _Surface
+) -> NodeLinks:
+    return NodeLinks(
+        links=links,
+        settings=settings,
+        clock=clock,
+        metrics=metrics,
+        leadership=surface.leadership,
+        surroundings=surface.surroundings,
+    )
+
+
+@asynccontextmanager
+async def _surface(
+    settings: Settings, clock: Clock, metrics: Metrics, links: Links, displaced: asyncio.Event
+) -> AsyncIterator[_Surface]:
+    if not settings.kubernetes:
+        metrics.leading.set(1)
+        yield _Surface(
+            leadership=Alone(settings.server_epoch or int(clock.unix_seconds())),
+            authenticator=_authenticator(settings),
+            surroundings=NothingAround(),
+            kube_objects=None,
+        )
+        return
+    # Its client takes most of a second to import.
+    from mbcas_server.kube.client import CannotConnectError  # noqa: PLC0415
+    from mbcas_server.kube.wiring import NoNamespaceError, on_kubernetes  # noqa: PLC0415
+
+    async def prepare() -> None:
+        pass
+
+    try:
+        async with on_kubernetes(
+            settings, clock, metrics, links, prepare=prepare, displaced=displaced.set
+        ) as cluster:
+            yield _Surface(
+                leadership=cluster.leadership,
+                authenticator=cluster.authenticator,
+                surroundings=NothingAround(),
+                kube_objects=None,
+            )
+    except (CannotConnectError, NoNamespaceError) as error:
+        raise CannotStartError(str(error)) from error
+
+
+def _authenticator(settings: Settings) -> Authenticator:
+    if settings.token_file is None:
+        return NoAuthentication()
+    try:
+        return SharedToken(settings.token_file)
+    except TokenFileError as error:
+        raise CannotStartError(str(error)) from error
 
 
 async def _stop(rpc: RpcServer, links: Links, watchers: Watchers, settings: Settings) -> None:
@@ -158,11 +253,14 @@ async def _stop(rpc: RpcServer, links: Links, watchers: Watchers, settings: Sett
 
 
 class _Health:
-    """Tells whether ticks are completed, and tells the health service so."""
+    """Tells whether ticks are completed and this server decides, the health service too."""
 
-    def __init__(self, driver: Driver, rpc: RpcServer, clock: Clock) -> None:
+    def __init__(
+        self, driver: Driver, rpc: RpcServer, leadership: Leadership, clock: Clock
+    ) -> None:
         self._driver = driver
         self._rpc = rpc
+        self._leadership = leadership
         self._clock = clock
         self._hang_seconds = max(
             HANG_MIN_SECONDS, HANG_PERIODS * driver.settings.tick_period_seconds
@@ -171,12 +269,17 @@ class _Health:
     def is_healthy(self) -> bool:
         return self._clock.now_seconds() - self._driver.last_tick_seconds < self._hang_seconds
 
+    def is_ready(self) -> bool:
+        return self.is_healthy() and self._leadership.leads
+
+    async def tell(self) -> None:
+        await self._rpc.set_serving(serving=self.is_ready())
+
     async def run(self) -> None:
         was_healthy = True
         while True:
             healthy = self.is_healthy()
             if healthy is not was_healthy:
-                await self._rpc.set_serving(serving=healthy)
                 logger.log(
                     logging.INFO if healthy else logging.ERROR,
                     "driver %s last_tick_age_seconds=%.1f",
@@ -184,6 +287,7 @@ class _Health:
                     self._clock.now_seconds() - self._driver.last_tick_seconds,
                 )
             was_healthy = healthy
+            await self.tell()
             await self._clock.sleep_until(self._clock.now_seconds() + HEALTH_CHECK_SECONDS)
 
 
@@ -197,6 +301,7 @@ def _make_web(
             registry=metrics.registry,
             gather=market_metrics.gather,
             is_healthy=health.is_healthy,
+            is_ready=health.is_ready,
         )
     except (OSError, ValueError, OverflowError) as error:
         raise CannotStartError(
@@ -204,49 +309,26 @@ def _make_web(
         ) from error
 
 
-def _listen(rpc: RpcServer, settings: Settings) -> str:
+def _listen(rpc: RpcServer, settings: Settings, metrics: Metrics) -> str:
     """Binds the address of gRPC and returns it with the actual port."""
     address = settings.listen_address
     try:
         if settings.tls_cert is not None and settings.tls_key is not None:
-            port = rpc.server.add_secure_port(address, _credentials(settings))
+            files = TlsFiles(
+                certificate=settings.tls_cert,
+                key=settings.tls_key,
+                client_authorities=settings.tls_client_ca,
+            )
+            port = rpc.server.add_secure_port(address, reloading_credentials(files, metrics))
         else:
             port = rpc.server.add_insecure_port(address)
+    except TlsFilesError as error:
+        raise CannotStartError(str(error)) from error
     except RuntimeError as error:
         raise CannotStartError(
             f"listen_address: cannot listen on {address!r}: {error}; is another server there?"
         ) from error
     return address if address.startswith("unix:") else _with_port(address, port)
-
-
-def _credentials(settings: Settings) -> grpc.ServerCredentials:
-    assert settings.tls_cert is not None, "checked by the settings"
-    assert settings.tls_key is not None, "checked by the settings"
-    try:
-        # gRPC would only say that it cannot listen.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key)
-        path = settings.tls_client_ca
-        authorities = None if path is None else path.read_bytes()
-        return grpc.ssl_server_credentials(
-            [(settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())],
-            root_certificates=authorities,
-            require_client_auth=authorities is not None,
-        )
-    except OSError as error:
-        raise CannotStartError(
-            f"tls_cert, tls_key or tls_client_ca: cannot be used: {error}"
-        ) from error
-
-
-def _read_token(path: Path) -> str:
-    try:
-        lines = path.read_text(encoding="ascii").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CannotStartError(f"token_file: cannot read {path}: {error}") from error
-    token = lines[0].strip() if lines else ""
-    if not token:
-        raise CannotStartError(f"token_file: the first line of {path} is empty")
-    return token
 
 
 def _with_port(address: str, port: int) -> str:

@@ -32,6 +32,8 @@ class Core(Protocol):
 
     def live_markets(self) -> dict[str, LiveMarket]: ...
 
+    def release_progress(self, namespace: str, pod: str) -> tuple[int, int]: ...
+
 
 class RoundsCore:
     """The real one."""
@@ -64,3 +66,18 @@ class RoundsCore:
 
     def live_markets(self) -> dict[str, LiveMarket]:
         return explain.live_markets(self._rounds)
+
+    def release_progress(self, namespace: str, pod: str) -> tuple[int, int]:
+        rows = [
+            row
+            for node in self.node_names()
+            for row in self.market_view(node, include_containers=True).containers
+            if row.namespace == (namespace or row.namespace) and row.pod == (pod or row.pod)
+        ]
+        moved = [
+            row
+            for row in rows
+            for good in (row.reservation, row.ceiling)
+            if good.admitted_millicores not in (good.applied_millicores, None)
+        ]
+        return len(rows), len(moved)

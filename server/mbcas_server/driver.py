@@ -14,21 +14,41 @@ import logging
 import zlib
 from dataclasses import dataclass, field
 from functools import partial
-from typing import assert_never
+from typing import Protocol, assert_never
 
-from mbcas_core.effects import Effect, Notice, PodNotice, RequestInventory, SendOrders, Violation
-from mbcas_core.events import Event, NodeAttached, NodeDetached, ReportArrived, TickDue
+import grpc
+
+from mbcas_core.effects import (
+    Effect,
+    Notice,
+    Order,
+    PodNotice,
+    RequestInventory,
+    SendOrders,
+    Violation,
+)
+from mbcas_core.events import (
+    Event,
+    NodeAttached,
+    NodeDetached,
+    ReleaseAsked,
+    ReportArrived,
+    TickDue,
+    WritesFrozen,
+)
 from mbcas_core.market.allocate import LiveMarket
 from mbcas_server.clock import Clock
 from mbcas_server.core import Core
 from mbcas_server.core_thread import Breaths, CoreThread
 from mbcas_server.heap import Heap
+from mbcas_server.leadership import Leadership
 from mbcas_server.links import Link, Links
 from mbcas_server.live import LiveMarkets
 from mbcas_server.logs import LimitedLog
 from mbcas_server.metrics import Metrics
 from mbcas_server.resizes import Resizes
 from mbcas_server.settings import Settings
+from mbcas_server.status import RefusedError
 from mbcas_server.watchers import Watchers
 
 EARLY_TICK_LOAD = 0.05  # Early ticks spend at most this share of the time.
@@ -36,8 +56,19 @@ COALESCE_SECONDS = 0.02  # Reports that arrive together are taken in together.
 SLICE_SECONDS = 0.0005  # The transport gets its turn at least this often between inboxes,
 STREAMS_PER_TURN = 5  # and after so many streams have got something to write, for this long.
 PAUSE_SECONDS = 0.002
+RELEASES_MAX = 1_000
 
 logger = logging.getLogger(__name__)
+
+
+class KubeObjects(Protocol):
+    """What becomes of orders and notices on Kubernetes; neither of the two waits."""
+
+    def send(self, link: Link, orders: tuple[Order, ...]) -> None:
+        """Puts orders into a stream once what they rest on is written down."""
+
+    def tell(self, notice: PodNotice) -> None:
+        """Shows a notice beside its pod."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,6 +96,9 @@ class Driver:
     settings: Settings
     clock: Clock
     metrics: Metrics
+    leadership: Leadership
+    kube_objects: KubeObjects | None = None
+    """None outside of Kubernetes."""
     last_tick_seconds: float = field(init=False)
     """When the last tick was completed."""
     _tick_cost_seconds: float = field(init=False, default=0.0)
@@ -74,6 +108,8 @@ class Driver:
     _log: LimitedLog = field(init=False)
     _resizes: Resizes = field(init=False)
     _heap: Heap = field(init=False, default_factory=Heap)
+    _frozen: bool = field(init=False, default=False)
+    _releases: dict[tuple[str, str], ReleaseAsked] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.last_tick_seconds = self.clock.now_seconds()
@@ -97,10 +133,20 @@ class Driver:
                 self.metrics.ticks_missed.inc(missed)
                 deadline_seconds += missed * period_seconds
 
+    def ask_release(self, event: ReleaseAsked) -> None:
+        """Tells the core at the next tick; of two about the same pods the later one counts."""
+        if len(self._releases) >= RELEASES_MAX:
+            raise RefusedError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"{RELEASES_MAX} releases were asked for within one tick: ask for a namespace",
+            )
+        self._releases[event.namespace, event.pod] = event
+
     async def tick(self) -> None:
         """Takes in what has come, lets the core decide, and carries it out."""
         begin_seconds = self.clock.now_seconds()
         events, arrivals = await self._take_in()
+        events += self._take_interventions()
         events.append(TickDue(time_seconds=self.clock.now_seconds()))
         turn = await self.core.work(partial(self._handle, events=events))
         self._tick_count = turn.tick
@@ -163,6 +209,18 @@ class Driver:
                 await asyncio.sleep(0)
                 turn_seconds = self.clock.now_seconds()
         return events, arrivals
+
+    def _take_interventions(self) -> list[Event]:
+        """Returns what operators have said, and whether orders may leave."""
+        events: list[Event] = list(self._releases.values())
+        self._releases.clear()
+        frozen = self.leadership.frozen or not self.leadership.may_order
+        self.metrics.frozen.set(frozen)
+        if frozen is not self._frozen:
+            self._frozen = frozen
+            events.insert(0, WritesFrozen(frozen=frozen))
+            self._log.log(logging.WARNING, "writes", "stopped" if frozen else "go on")
+        return events
 
     def _take_reports(self, link: Link, events: list[Event], arrivals: list[float]) -> None:
         report = link.inbox.drain()
@@ -229,16 +287,23 @@ class Driver:
                 self.metrics.notices.labels(event=effect.event).inc()
                 pod = f"pod={effect.namespace}/{effect.pod} container={effect.container}"
                 self._log.log(logging.INFO, effect.event, f"{pod} {effect.message}")
+                if self.kube_objects is not None:
+                    self.kube_objects.tell(effect)
             case _:
                 assert_never(effect)
 
     def _send_orders(self, effect: SendOrders) -> None:
         link = self.links.link(effect.node)
-        if link is None:
+        # While the core worked, an operator may have frozen, or another server begun to decide.
+        stopped = self.leadership.frozen or not self.leadership.may_order
+        if link is None or stopped:
             self.metrics.orders_dropped.inc(len(effect.orders))
             return
         self._resizes.sent(effect.orders)
-        link.outbox.put_orders(effect.orders, now_seconds=self.clock.now_seconds())
+        if self.kube_objects is not None:
+            self.kube_objects.send(link, effect.orders)
+        else:
+            link.outbox.put_orders(effect.orders, now_seconds=self.clock.now_seconds())
 
     def _note_inventory(self, link: Link) -> None:
         """Remembers to ask for an inventory, once for each time that one is wanted."""

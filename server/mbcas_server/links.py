@@ -34,6 +34,8 @@ class Link:
     arrived_seconds: float | None = None
     """When the oldest report came that no tick has taken in; None where there is none."""
     heartbeat_due_seconds: float = -math.inf
+    namespaces: set[str] = field(default_factory=set)
+    """Where its containers are, or were since the last full inventory."""
     inventory_requested: bool = False
     """Whether the shim has been asked for the inventory that its inbox wants."""
 
@@ -131,6 +133,10 @@ class Links:
     def end_all(self, ending: RefusedError) -> None:
         """Makes every stream end; from now on none is admitted."""
         self._closed = ending
+        self.end_streams(ending)
+
+    def end_streams(self, ending: RefusedError) -> None:
+        """Makes every stream end that is there."""
         for link in self.connected():
             link.end(ending)
 

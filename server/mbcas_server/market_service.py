@@ -19,6 +19,7 @@ import grpc
 from mbcas.v1 import market_pb2 as pb
 from mbcas_core.errors import FieldError, InvalidInputError, UnknownNodeError
 from mbcas_server.answers import Answers
+from mbcas_server.auth import Caller
 from mbcas_server.clock import Clock
 from mbcas_server.core import Core
 from mbcas_server.core_thread import Breaths, CoreThread
@@ -45,7 +46,9 @@ class MarketService:
     clock: Clock
     metrics: Metrics
 
-    async def list_markets(self, request: pb.ListMarketsRequest) -> pb.ListMarketsResponse:
+    async def list_markets(
+        self, request: pb.ListMarketsRequest, caller: Caller
+    ) -> pb.ListMarketsResponse:
         if request.page_size < 0:
             raise _invalid("page_size", f"is {request.page_size}, must be at least 0")
         _check_filter(request.filter)
@@ -57,6 +60,7 @@ class MarketService:
         async for market in self._markets(
             names, request.filter, include_containers=request.include_containers
         ):
+            await _hide(market, caller)
             bytes_left -= market.ByteSize()
             if response.markets and (len(response.markets) == size or bytes_left < 0):
                 response.next_page_token = _make_token(response.markets[-1].node, request)
@@ -64,7 +68,7 @@ class MarketService:
             response.markets.append(market)
         return response
 
-    async def get_market(self, request: pb.GetMarketRequest) -> pb.NodeMarket:
+    async def get_market(self, request: pb.GetMarketRequest, caller: Caller) -> pb.NodeMarket:
         if not request.node:
             raise _invalid("node", "is empty, must be the name of a node")
         node = _name("node", request.node)
@@ -72,13 +76,18 @@ class MarketService:
         def answer(core: Core) -> pb.NodeMarket:
             return Answers(self.clock).market(core.market_view(node, include_containers=True))
 
-        return await self.core.read(answer)
+        market = await self.core.read(answer)
+        await _hide(market, caller)
+        return market
 
-    async def explain_pod(self, request: pb.ExplainPodRequest) -> pb.ExplainPodResponse:
+    async def explain_pod(
+        self, request: pb.ExplainPodRequest, caller: Caller
+    ) -> pb.ExplainPodResponse:
         if not request.name:
             raise _invalid("name", "is empty, must be the name of a pod")
         namespace = _name("namespace", request.namespace or "default")
         name = _name("name", request.name)
+        await caller.check_sees(namespace)
 
         def answer(core: Core) -> pb.ExplainPodResponse:
             answers = Answers(self.clock)
@@ -87,7 +96,9 @@ class MarketService:
 
         return await self.core.read(answer)
 
-    async def watch_markets(self, request: pb.WatchMarketsRequest, context: Context) -> None:
+    async def watch_markets(
+        self, request: pb.WatchMarketsRequest, context: Context, caller: Caller
+    ) -> None:
         """Sends the markets that match, then each one again after it changed.
 
         A market that no longer matches is sent once more, so that the caller sees it.
@@ -98,13 +109,17 @@ class MarketService:
         self.metrics.watchers.set(len(self.watchers))
         try:
             watcher.tell(set(await self._names(request.filter)), set())
-            await self._watch(watcher, request, context)
+            await self._watch(watcher, request, context, caller)
         finally:
             self.watchers.discard(watcher)
             self.metrics.watchers.set(len(self.watchers))
 
     async def _watch(
-        self, watcher: Watcher, request: pb.WatchMarketsRequest, context: Context
+        self,
+        watcher: Watcher,
+        request: pb.WatchMarketsRequest,
+        context: Context,
+        caller: Caller,
     ) -> None:
         shown: set[str] = set()
         first = True
@@ -115,6 +130,7 @@ class MarketService:
             async for market in self._markets(
                 changed, request.filter, include_containers=request.include_containers, also=shown
             ):
+                await _hide(market, caller)
                 (shown.add if _matches(market, request.filter) else shown.discard)(market.node)
                 bytes_left -= market.ByteSize()
                 if response.markets and bytes_left < 0:
@@ -180,6 +196,18 @@ class MarketService:
         while length_hint(left):
             for market in await self.core.read(read_some):
                 yield market
+
+
+async def _hide(market: pb.NodeMarket, caller: Caller) -> None:
+    """Leaves out, and counts, the containers that a caller may not know of."""
+    namespaces = {container.namespace for container in market.containers}
+    seen = await caller.seen(namespaces)
+    if seen == namespaces:
+        return
+    shown = [container for container in market.containers if container.namespace in seen]
+    market.hidden_containers = len(market.containers) - len(shown)
+    del market.containers[:]
+    market.containers.extend(shown)
 
 
 def _check_filter(wanted: pb.MarketFilter) -> None:

@@ -127,6 +127,20 @@ class Metrics:
         self.event_failures = self._counter(
             "mbcas_server_event_failures", "Events that the core failed on: a bug", "event"
         )
+        self.frozen = self._gauge(
+            "mbcas_server_writes_frozen", "1 while nothing is sent to shims, whoever stopped it"
+        )
+        self.leading = self._gauge(
+            "mbcas_server_leading", "1 while this server decides, 0 while it stands by"
+        )
+        self.lease_failures = self._counter(
+            "mbcas_server_lease_failures", "Looks at the Lease that failed"
+        )
+        self.checkpoints = self._counter(
+            "mbcas_server_checkpoints",
+            "Files of what was learned: written, read, ignored",
+            "result",
+        )
         self.last_tick_time = self._gauge(
             "mbcas_server_last_tick_timestamp_seconds", "When the last tick was completed"
         )

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import grpc
 
@@ -12,15 +12,18 @@ from mbcas_core.errors import FieldError, InvalidInputError
 from mbcas_core.events import Enforcement
 from mbcas_server.annotations import PriorityBounds
 from mbcas_server.answers import duration
+from mbcas_server.auth import Caller
 from mbcas_server.clock import Clock
 from mbcas_server.convert import ParsedReport, parse_report
 from mbcas_server.inbox import Inbox
+from mbcas_server.leadership import Leadership
 from mbcas_server.links import Link, Links
 from mbcas_server.logs import LimitedLog
 from mbcas_server.metrics import Metrics
 from mbcas_server.outbox import Outbox
 from mbcas_server.settings import Settings
 from mbcas_server.status import Context, RefusedError
+from mbcas_server.surroundings import Alone, Surroundings
 
 FAILSAFE_SPREAD_MAX_SECONDS = 600.0
 RESTORES_PER_SECOND = 20.0  # What the API server is asked to take when a server dies.
@@ -41,7 +44,8 @@ class NodeLinks:
     settings: Settings
     clock: Clock
     metrics: Metrics
-    server_epoch: int
+    leadership: Leadership
+    surroundings: Surroundings = field(default_factory=Alone)
     _log: LimitedLog = field(init=False)
     _priorities: PriorityBounds = field(init=False)
 
@@ -49,20 +53,21 @@ class NodeLinks:
         self._priorities = self.settings.priority_bounds()
         self._log = LimitedLog(logger, self.clock)
 
-    async def serve(self, context: Context) -> None:
-        """Serves one stream until either side ends it.
+    async def serve(self, context: Context, caller: Caller) -> None:
+        """Serves one stream until either side ends it; the caller is checked at its beginning.
 
         Raises:
             InvalidInputError: The first report is unusable.
             RefusedError: The server ends the stream, with this status.
         """
         first = await self._first_report(context)
+        await caller.check_shim_of(first.node)
         link = Link(
             node=first.node,
             instance=first.instance,
             inbox=Inbox(samples_max=self.settings.inbox_samples_max),
             outbox=Outbox(
-                server_epoch=self.server_epoch, orders_max=self.settings.outbox_orders_max
+                server_epoch=self.leadership.epoch, orders_max=self.settings.outbox_orders_max
             ),
         )
         self.links.admit(link)
@@ -100,6 +105,12 @@ class NodeLinks:
             raise InvalidInputError([FieldError("report", "must come before the stream ends")])
         report = self._parse(message)
         _check_first(report)
+        if report.node_facts is not None and not report.node_facts.allocatable_millicores:
+            raise RefusedError(
+                grpc.StatusCode.UNAVAILABLE,
+                f"the Node object of {report.node!r} is not known yet: connect again",
+                reason="NODE_UNKNOWN",
+            )
         return report
 
     async def _read(self, link: Link, context: Context) -> None:
@@ -134,11 +145,20 @@ class NodeLinks:
 
     def _parse(self, message: bytes) -> ParsedReport:
         self.metrics.report_bytes.inc(len(message))
-        return parse_report(
+        report = parse_report(
             message,
             unix_seconds=self.clock.unix_seconds(),
             priorities=self._priorities,
+            surroundings=self.surroundings,
         )
+        facts = report.node_facts
+        if facts is None or facts.allocatable_millicores:
+            return report
+        # Where the Node object has gone since, what it said last goes on to count.
+        known = self.surroundings.allocatable_millicores(report.node)
+        if known is not None:
+            facts = replace(facts, allocatable_millicores=known)
+        return replace(report, node_facts=facts if known or report.sequence == 1 else None)
 
     def _take(self, link: Link, report: ParsedReport) -> None:
         inbox = link.inbox
@@ -156,6 +176,9 @@ class NodeLinks:
             self.metrics.annotations_refused.inc(len(report.annotation_refusals))
             for refusal in report.annotation_refusals:
                 self._warn("annotation left out", link.node, refusal)
+        if report.full_inventory:
+            link.namespaces.clear()
+        link.namespaces.update(facts.namespace for facts in report.containers)
         if link.arrived_seconds is None:
             link.arrived_seconds = self.clock.now_seconds()
         self.links.mark_due(link)

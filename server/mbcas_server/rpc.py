@@ -1,10 +1,9 @@
-"""The gRPC server: both services as handlers over raw bytes, health, reflection, limits.
+"""The gRPC server: our services as handlers over raw bytes, health, reflection, limits.
 
 Messages are parsed by the handlers and not by gRPC, for two reasons: bytes that are no message
 get INVALID_ARGUMENT instead of INTERNAL, and the cost of parsing is ours to see.
 """
 
-import hmac
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -15,23 +14,30 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from mbcas.v1 import market_pb2, node_link_pb2
+from mbcas.v1 import market_pb2, node_link_pb2, operator_pb2
 from mbcas_core.errors import MbcasError
 from mbcas_server.allocations import Allocations
+from mbcas_server.auth import Authenticator, Caller
+from mbcas_server.leadership import Leadership
 from mbcas_server.market_service import MarketService
 from mbcas_server.messages import Request, parse
+from mbcas_server.metrics import Metrics
 from mbcas_server.node_link import NodeLinks
+from mbcas_server.operator_service import OperatorService
 from mbcas_server.settings import Settings
 from mbcas_server.status import Context, NotReadError, RefusedError, abort, refuse
 
 MARKET = market_pb2.DESCRIPTOR.services_by_name["Market"].full_name
 NODE_LINK = node_link_pb2.DESCRIPTOR.services_by_name["NodeLink"].full_name
+OPERATOR = operator_pb2.DESCRIPTOR.services_by_name["Operator"].full_name
 KEEPALIVE_MSEC = 20_000
 OTHER_CALLS_MAX = 1_000  # Calls at one time beside the streams of shims and watchers.
 
 logger = logging.getLogger(__name__)
 Response = TypeVar("Response", bound=Message)
-Behaviour = Callable[[Any, Context], Awaitable[bytes | None]]
+Behaviour = Callable[[Any, Context, Caller], Awaitable[bytes | None]]
+Guarded = Callable[[Any, Context], Awaitable[bytes | None]]
+REFUSALS = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,17 +51,18 @@ class RpcServer:
         """Sets what the health service answers for the server and each of its services."""
         known = health_pb2.HealthCheckResponse
         status = known.SERVING if serving else known.NOT_SERVING
-        for service in ("", MARKET, NODE_LINK):
+        for service in ("", MARKET, NODE_LINK, OPERATOR):
             await self.health.set(service, status)
 
 
 def make_server(
     *,
     settings: Settings,
-    token: str | None,
+    guard: "Guard",
     allocations: Allocations,
     market: MarketService,
     node_links: NodeLinks,
+    operator: OperatorService,
 ) -> RpcServer:
     """Makes a server that listens nowhere yet."""
     calls_max = settings.max_nodes + settings.watchers_max + OTHER_CALLS_MAX
@@ -77,24 +84,31 @@ def make_server(
         ],
         maximum_concurrent_rpcs=calls_max,
     )
-    guard = _Guard(token)
     server.add_generic_rpc_handlers(
-        (_market_handlers(market, allocations, guard), _node_link_handlers(node_links, guard))
+        (
+            _market_handlers(market, allocations, guard),
+            _node_link_handlers(node_links, guard),
+            _operator_handlers(operator, guard),
+        )
     )
     health_service = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
-    names = (MARKET, NODE_LINK, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    names = (MARKET, NODE_LINK, OPERATOR, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
     return RpcServer(server=server, health=health_service)
 
 
-class _Guard:
-    """The boundary of every rpc of ours: asks for the token, maps errors to statuses."""
+class Guard:
+    """The boundary of every rpc of ours: asks who calls, maps errors to statuses."""
 
-    def __init__(self, token: str | None) -> None:
-        self._expected = None if token is None else f"Bearer {token}".encode()
+    def __init__(
+        self, authenticator: Authenticator, leadership: Leadership, metrics: Metrics
+    ) -> None:
+        self._authenticator = authenticator
+        self._leadership = leadership
+        self._metrics = metrics
 
-    def __call__(self, name: str, behaviour: Behaviour) -> Behaviour:
+    def __call__(self, name: str, behaviour: Behaviour) -> Guarded:
         async def guarded(request: object, context: Context) -> bytes | None:
             try:
                 return await self._answer(name, behaviour, request, context)
@@ -107,9 +121,12 @@ class _Guard:
         self, name: str, behaviour: Behaviour, request: object, context: Context
     ) -> bytes | None:
         try:
-            self._check_token(context)
-            return await behaviour(request, context)
+            self._leadership.check()
+            caller = await self._authenticator.identify(context)
+            return await behaviour(request, context, caller)
         except (MbcasError, RefusedError) as error:
+            if isinstance(error, RefusedError) and error.code in REFUSALS:
+                self._metrics.calls_refused.labels(rpc=name, code=error.code.name).inc()
             await refuse(context, error)
         except (grpc.aio.AbortError, grpc.RpcError):
             raise
@@ -118,30 +135,18 @@ class _Guard:
             message = "internal error; the server's log has more"
             await abort(context, grpc.StatusCode.INTERNAL, message)
 
-    def _check_token(self, context: Context) -> None:
-        if self._expected is None:
-            return
-        given = dict(context.invocation_metadata() or ()).get("authorization", "")
-        given = given.encode() if isinstance(given, str) else given
-        if not hmac.compare_digest(given, self._expected):
-            found = "a wrong one was shown" if given else "none was shown"
-            raise RefusedError(
-                grpc.StatusCode.UNAUTHENTICATED,
-                f"this server asks for a bearer token and {found}: send the metadata "
-                "'authorization: Bearer TOKEN'",
-            )
-
 
 def _market_handlers(
-    service: MarketService, allocations: Allocations, guard: _Guard
+    service: MarketService, allocations: Allocations, guard: Guard
 ) -> grpc.GenericRpcHandler:
-    async def allocate(requests: AsyncIterator[bytes], context: Context) -> bytes:
+    async def allocate(requests: AsyncIterator[bytes], context: Context, caller: Caller) -> bytes:
+        del caller  # Prices are no secret to whoever may call.
         del requests  # As a stream, it is read when there is room for it; the wire is the same.
         return await allocations.serve(context)
 
-    async def watch(message: bytes, context: Context) -> None:
+    async def watch(message: bytes, context: Context, caller: Caller) -> None:
         request = parse(market_pb2.WatchMarketsRequest, message)
-        await service.watch_markets(request, context)
+        await service.watch_markets(request, context, caller)
 
     unary = {
         "ListMarkets": _unary(market_pb2.ListMarketsRequest, service.list_markets),
@@ -157,10 +162,10 @@ def _market_handlers(
     return grpc.method_handlers_generic_handler(MARKET, handlers)
 
 
-def _node_link_handlers(node_links: NodeLinks, guard: _Guard) -> grpc.GenericRpcHandler:
-    async def connect(requests: AsyncIterator[bytes], context: Context) -> None:
+def _node_link_handlers(node_links: NodeLinks, guard: Guard) -> grpc.GenericRpcHandler:
+    async def connect(requests: AsyncIterator[bytes], context: Context, caller: Caller) -> None:
         del requests  # Reading from the context costs two thirds of iterating.
-        await node_links.serve(context)
+        await node_links.serve(context, caller)
 
     handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(
         guard("Connect", connect)
@@ -168,11 +173,23 @@ def _node_link_handlers(node_links: NodeLinks, guard: _Guard) -> grpc.GenericRpc
     return grpc.method_handlers_generic_handler(NODE_LINK, {"Connect": handler})
 
 
+def _operator_handlers(service: OperatorService, guard: Guard) -> grpc.GenericRpcHandler:
+    unary = {
+        "SetFrozen": _unary(operator_pb2.SetFrozenRequest, service.set_frozen),
+        "Release": _unary(operator_pb2.ReleaseRequest, service.release),
+    }
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+        name: grpc.unary_unary_rpc_method_handler(guard(name, behaviour))
+        for name, behaviour in unary.items()
+    }
+    return grpc.method_handlers_generic_handler(OPERATOR, handlers)
+
+
 def _unary(
-    request_type: type[Request], method: Callable[[Request], Awaitable[Response]]
+    request_type: type[Request], method: Callable[[Request, Caller], Awaitable[Response]]
 ) -> Behaviour:
-    async def behaviour(message: bytes, context: Context) -> bytes:
+    async def behaviour(message: bytes, context: Context, caller: Caller) -> bytes:
         del context
-        return (await method(parse(request_type, message))).SerializeToString()
+        return (await method(parse(request_type, message), caller)).SerializeToString()
 
     return behaviour

@@ -1,4 +1,4 @@
-"""`/metrics` and `/healthz` over plain HTTP.
+"""`/metrics`, `/healthz` and `/readyz` over plain HTTP.
 
 The HTTP server has threads of its own, so that it can say that the driver hangs even where the
 event loop does. It reads the core only by way of the loop.
@@ -35,10 +35,12 @@ class Web:
         registry: CollectorRegistry,
         gather: Callable[[], Coroutine[Any, Any, list[Metric]]],
         is_healthy: Callable[[], bool],
+        is_ready: Callable[[], bool],
     ) -> None:
         self._registry = registry
         self._gather = gather
         self._is_healthy = is_healthy
+        self._is_ready = is_ready
         self._loop = asyncio.get_running_loop()
         self._server = _Server(address, _Handler)
         self._server.set_app(self._answer)
@@ -64,13 +66,13 @@ class Web:
         content_type = TEXT
         match environ.get("REQUEST_METHOD"), environ.get("PATH_INFO"):
             case "GET" | "HEAD", "/healthz":
-                healthy = self._is_healthy()
-                status = HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE
-                body = b"ok\n" if healthy else b"no tick was completed lately\n"
+                status, body = _told(self._is_healthy(), b"no tick was completed lately\n")
+            case "GET" | "HEAD", "/readyz":
+                status, body = _told(self._is_ready(), b"this server does not decide\n")
             case "GET" | "HEAD", "/metrics":
                 status, content_type, body = self._metrics()
             case "GET" | "HEAD", _:
-                status, body = HTTPStatus.NOT_FOUND, b"here are /metrics and /healthz\n"
+                status, body = HTTPStatus.NOT_FOUND, b"here are /metrics, /healthz, /readyz\n"
             case _:
                 status, body = HTTPStatus.METHOD_NOT_ALLOWED, b"GET only\n"
         headers = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
@@ -86,6 +88,10 @@ class Web:
             return HTTPStatus.SERVICE_UNAVAILABLE, TEXT, b"the event loop does not answer\n"
         body = generate_latest(self._registry) + generate_latest(_Gathered(families))
         return HTTPStatus.OK, CONTENT_TYPE_LATEST, body
+
+
+def _told(well: bool, otherwise: bytes) -> tuple[HTTPStatus, bytes]:  # noqa: FBT001 - one of two.
+    return (HTTPStatus.OK, b"ok\n") if well else (HTTPStatus.SERVICE_UNAVAILABLE, otherwise)
 
 
 class _Gathered(CollectorRegistry):

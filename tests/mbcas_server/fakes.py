@@ -58,6 +58,7 @@ class FakeCore:
         self.live: dict[str, LiveMarket] = {}
         self.changed_at: dict[str, int] = {}
         self.pods: dict[tuple[str, str], list[DecisionView]] = {}
+        self.unreleased = 0
 
     def handle(self, event: Event) -> list[Effect]:
         self.events.append(event)
@@ -92,6 +93,10 @@ class FakeCore:
 
     def live_markets(self) -> dict[str, LiveMarket]:
         return {node: live_market() for node in self.views} | self.live
+
+    def release_progress(self, namespace: str, pod: str) -> tuple[int, int]:
+        del pod
+        return (5, self.unreleased) if namespace != "empty" else (0, 0)
 
     def of_type(self, kind: type[Any]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]

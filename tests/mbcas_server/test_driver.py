@@ -14,6 +14,7 @@ from mbcas_server.convert import parse_report
 from mbcas_server.core_thread import CoreThread
 from mbcas_server.driver import Driver
 from mbcas_server.inbox import Inbox
+from mbcas_server.leadership import Alone
 from mbcas_server.links import Link, Links
 from mbcas_server.live import LiveMarkets
 from mbcas_server.metrics import Metrics
@@ -38,6 +39,7 @@ class World:
         self.links = Links(nodes_max=10)
         self.live = LiveMarkets()
         self.metrics = Metrics()
+        self.leadership = Alone(epoch=1)
         self.driver = Driver(
             core=CoreThread(self.core, Inline()),
             links=self.links,
@@ -50,6 +52,7 @@ class World:
             ),
             clock=self.clock,
             metrics=self.metrics,
+            leadership=self.leadership,
         )
 
     def attach(self, node: str) -> Link:
