@@ -13,6 +13,7 @@ import yaml
 
 from tests.kube.errors import ApiError
 from tests.kube.fake_api import FakeApi
+from tests.kube.kinds import NOT_SERVED
 from tests.kube.patching import APPLY_PATCH
 from tests.kube.requests import Request, target_of
 from tests.kube.store import Store
@@ -83,6 +84,9 @@ class _Handler(BaseHTTPRequestHandler):
             if request.path in HEALTH_PATHS:
                 self._send(200, VERSION)
                 return
+            if request.path == "/api/v1":
+                self._send(200, self._discovered())
+                return
             if request.watches:
                 with cluster.store.changed:
                     watch = Watch(cluster.store, request, cluster.api.admitted(request))
@@ -115,6 +119,14 @@ class _Handler(BaseHTTPRequestHandler):
             token=self.headers.get("Authorization", "").removeprefix("Bearer "),
         )
 
+    def _discovered(self) -> Json:
+        """Returns what there is in the core group, as far as anybody asks."""
+        names = ["pods", "pods/status"]
+        if self.server.cluster.api.serves_resize:
+            names.append("pods/resize")
+        resources = [{"name": name, "namespaced": True, "kind": "Pod"} for name in names]
+        return {"kind": "APIResourceList", "groupVersion": "v1", "resources": resources}
+
     def _refuse(self, error: ApiError, request: Request) -> None:
         if error.code == 0:
             self.close_connection = True
@@ -123,6 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(error.code, "404 page not found\n")
             return
         try:
+            if error.message == NOT_SERVED:
+                raise error
             target = target_of(request.path, self.server.cluster.api.kinds)
         except ApiError:
             self._send(error.code, error.to_wire(), error.retry_after_seconds)

@@ -37,7 +37,7 @@ class ResizeEnforcer:
         async with self._restorer.calling:
             pass  # What the fail-safe has begun to send comes to its end first.
         resizer = self._resizer
-        pod = resizer.pods.find_pod(orders[0].pod_uid)
+        pod = resizer.pods.find(orders[0].pod_uid)
         if pod is None:
             return _all(orders, pb.OUTCOME_STALE, "UnknownPod")
         if resizer.check.skip_reason:

@@ -41,7 +41,7 @@ class PodsView(Protocol):
     def pods(self) -> Iterable[Pod]:
         """All of them."""
 
-    def find_pod(self, uid: str) -> Pod | None:
+    def find(self, uid: str) -> Pod | None:
         """The pod of a uid, while it is there."""
 
 
@@ -165,7 +165,8 @@ class Resizer:
         """Finds out whether a refusal concerns every pod: no subresource, or no right."""
         if verdict.cause not in (UNSUPPORTED, FORBIDDEN):
             return verdict
-        if await self.check.check() and self.check.skip_reason and verdict.cause == FORBIDDEN:
+        await self.check.check_again()
+        if self.check.skip_reason and verdict.cause == FORBIDDEN:
             return Verdict(outcome=verdict.outcome, status=verdict.status, cause=_DENIED)
         return verdict
 

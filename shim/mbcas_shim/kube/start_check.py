@@ -45,6 +45,7 @@ class StartCheck:
         self._api = api
         self._clock = clock
         self._counters = counters
+        self._asked_seconds = -AGAIN_SECONDS
 
     async def run(self) -> None:
         """Asks for ever."""
@@ -54,8 +55,14 @@ class StartCheck:
             wait_seconds = ALL_WELL_SECONDS if is_well else AGAIN_SECONDS
             await self._clock.sleep_until(self._clock.now_seconds() + wait_seconds)
 
+    async def check_again(self) -> None:
+        """Asks because something was refused, unless that was done a moment ago."""
+        if self._clock.now_seconds() >= self._asked_seconds + AGAIN_SECONDS:
+            await self.check()
+
     async def check(self) -> bool:
         """Asks now; false where nothing was learned, and then the last answer stays."""
+        self._asked_seconds = self._clock.now_seconds()
         try:
             reason = await asyncio.to_thread(self._ask)
         except (KubeApiError, MalformedError) as error:
