@@ -7,6 +7,9 @@ sentences vary by release. What is easily believed otherwise:
   an attempt to reorder them.
 - metadata.uid in the patch is a precondition: 422 with cause metadata.uid, not 409. The generation
   is none, it is ignored; a test operation of a JSON patch is one (422, no causes).
+- A pod that is being deleted, or has ended, may be resized: 200.
+- Items of a list of built-in kinds do not say their kind.
+- What no API group serves is a 404 in plain text, no Status.
 - A watch from a version that is forgotten answers 200, and says 410 as its first event.
 
 Each case starts in a namespace without pods.
@@ -14,11 +17,21 @@ Each case starts in a namespace without pods.
 
 from collections.abc import Callable
 
-from tests.kube import contract_api, contract_refusals, contract_resize
+from tests.kube import (
+    contract_api,
+    contract_life,
+    contract_objects,
+    contract_owners,
+    contract_refusals,
+    contract_resize,
+)
 from tests.kube.kube import Kube
 
 CASES: tuple[Callable[[Kube], None], ...] = (
     *contract_resize.CASES,
     *contract_refusals.CASES,
     *contract_api.CASES,
+    *contract_owners.CASES,
+    *contract_objects.CASES,
+    *contract_life.CASES,
 )

@@ -20,7 +20,7 @@ from tests.kube.store import Object, Store
 from tests.kube.timers import Timers
 
 OnPod = Callable[[Pod], None]
-KEPT = ("uid", "creationTimestamp", "name", "namespace", "deletionTimestamp", "managedFields")
+KEPT = ("uid", "creationTimestamp", "name", "namespace", "deletionTimestamp")
 """Metadata that no call changes."""
 
 

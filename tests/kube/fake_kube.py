@@ -38,6 +38,10 @@ class FakeKube(Kube):
         self.cluster.api.users[token] = User(name=name, rights=frozenset(rights))
         return FakeKube(self.cluster, token)
 
+    def end_container(self, name: str, container: str, *, exit_code: int = 0) -> None:
+        uid = self.get(name)["metadata"]["uid"]
+        self.cluster.kubelet.end_container(uid, container, exit_code=exit_code)
+
     def stop_kubelet(self) -> None:
         self.cluster.kubelet.stop()
 
