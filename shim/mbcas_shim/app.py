@@ -6,27 +6,37 @@ import logging
 import os
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 
 from mbcas.v1 import node_link_pb2 as pb
 from mbcas_shim.cgroup import CgroupTree
 from mbcas_shim.cgroup_tree import open_tree
 from mbcas_shim.clock import Clock
-from mbcas_shim.containers import ContainersWatch
 from mbcas_shim.counters import Counters
 from mbcas_shim.directives import Directives
+from mbcas_shim.enforce import NodeEnforcer
 from mbcas_shim.enforce_cgroup import CgroupEnforcer
 from mbcas_shim.errors import SupersededError
 from mbcas_shim.failsafe import Failsafe
 from mbcas_shim.inventory import Inventory, InventoryChange
+from mbcas_shim.kube.api import KubeApi, find_api
+from mbcas_shim.kube.container_paths import ContainerPaths
+from mbcas_shim.kube.enforce_resize import ResizeEnforcer
+from mbcas_shim.kube.pod_source import PodSource
+from mbcas_shim.kube.resizer import Resizer
+from mbcas_shim.kube.start_check import StartCheck
+from mbcas_shim.local import LocalSource
 from mbcas_shim.order_queue import OrderQueue
 from mbcas_shim.outbox import Outbox
 from mbcas_shim.sampling import SLICE_SECONDS, SLICES_PER_SECOND, Sampler, SecondRecorder
 from mbcas_shim.settings import Settings
+from mbcas_shim.source import Source
 from mbcas_shim.uplink import Connection, Uplink
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_FAILSAFE_SPREAD_MAX_SECONDS = 3600.0  # As much as a server may ask for.
 _FILES_WANTED = 65_536  # Five of each container, a thousand containers, and room.
 
 _log = logging.getLogger(__name__)
@@ -38,27 +48,17 @@ class App:
     def __init__(
         self, settings: Settings, *, clock: Clock, uniform: Callable[[], float], nonce: int
     ) -> None:
-        self._settings = settings
         self._clock = clock
         self.counters = Counters(clock)
         boot_id = _BOOT_ID.read_text().strip()
         tree = open_tree(settings.cgroup_root)
-        self._watch = ContainersWatch(settings.containers_file, self.counters)
         self._inventory = Inventory(tree, self.counters, boot_id=boot_id)
         self._sampler = Sampler(self.counters)
-        self._facts = _NodeFactsSource(self._watch, tree)
-        self._outbox = Outbox(
-            sampler=self._sampler,
-            inventory=self._inventory,
-            counters=self.counters,
-            node_facts=self._facts.read,
-        )
-        self._enforcer = CgroupEnforcer(
-            self._inventory,
-            self.counters,
-            allocatable_millicores=self._facts.room_millicores,
-            on_change=self._outbox.add_facts,
-        )
+        parts = _Parts(settings, tree, self._inventory, self._sampler, self.counters)
+        node = (_kubernetes if settings.kubernetes else _local)(parts, clock, uniform)
+        self._source, self._outbox, self._enforcer = node.source, node.outbox, node.enforcer
+        self._tasks = node.tasks
+        self._node_facts = pb.NodeFacts()
         self._failsafe = Failsafe(
             clock=clock,
             enforcer=self._enforcer,
@@ -66,6 +66,7 @@ class App:
             uniform=uniform,
             after_seconds=settings.failsafe_after_seconds,
         )
+        self._failsafe.spread_max_seconds = node.failsafe_spread_max_seconds
         self._orders = OrderQueue(
             clock=clock, enforcer=self._enforcer, outbox=self._outbox, counters=self.counters
         )
@@ -94,7 +95,7 @@ class App:
         )
 
     async def run(self) -> None:
-        """Runs until SIGTERM or SIGINT, then gives back what was admitted.
+        """Runs until SIGTERM or SIGINT, then leaves as its enforcer has it.
 
         Raises:
             SupersededError: A newer shim has this node; nothing was given back, it is in charge.
@@ -121,14 +122,15 @@ class App:
             raise superseded
 
     async def _run_tasks(self, stop: asyncio.Event) -> None:
-        self._take_over(self._inventory.declare(self._watch.content.containers))
+        self._declare()
         self._look_at_containers()
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._sample(), name="sampling"),
                 group.create_task(self._orders.run(), name="orders"),
                 group.create_task(self._failsafe.run(), name="failsafe"),
-                group.create_task(self._uplink.run(), name="uplink"),
+                group.create_task(self._connect(), name="uplink"),
+                *(group.create_task(run(), name=name) for name, run in self._tasks),
             ]
             # What was imported and wired lives for ever: the collector need not walk it again.
             gc.collect()
@@ -140,6 +142,12 @@ class App:
     async def _give_back(self) -> None:
         failed = await self._enforcer.leave()
         _log.info("left in order failed=%d", failed)
+
+    async def _connect(self) -> None:
+        """Speaks to the server once there is something to say: no row is no news."""
+        await self._source.wait()
+        self._look_at_containers()
+        await self._uplink.run()
 
     async def _sample(self) -> None:
         start_seconds = self._clock.now_seconds()
@@ -171,17 +179,28 @@ class App:
             recorder.read(now)
 
     def _look_at_containers(self) -> None:
-        """Takes over a changed file, and what has become of the cgroups."""
-        if self._watch.refresh():
-            self._outbox.add_node_facts()
-            self._take_over(self._inventory.declare(self._watch.content.containers))
-        self._take_over(self._inventory.refresh())
+        """Takes over what the source has to say, and what has become of the cgroups."""
+        is_declared_anew = self._source.refresh()
+        if is_declared_anew:
+            self._declare()
+        change = self._inventory.refresh()
+        self._take_over(change)
+        if is_declared_anew or change.appeared or change.gone_handles:
+            facts = self._source.node_facts(self._inventory.rows)
+            if facts != self._node_facts:
+                self._node_facts = facts
+                self._outbox.add_node_facts()
+
+    def _declare(self) -> None:
+        self._take_over(self._inventory.declare(self._source.declared))
 
     def _take_over(self, change: InventoryChange) -> None:
         now = self._clock.now_seconds()
         for handle in change.gone_handles:
             self._sampler.stop(handle)
             self._outbox.add_removal(handle)
+        for row in change.fell_asleep:
+            self._sampler.stop(row.handle)
         for row in change.undeclared:
             self._enforcer.release(row)
             row.cgroup.close()
@@ -193,29 +212,83 @@ class App:
             self._outbox.add_facts(row)
 
 
-class _NodeFactsSource:
-    """What the node has, as the containers file says now."""
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What both kinds of node are made with."""
 
-    def __init__(self, watch: ContainersWatch, tree: CgroupTree) -> None:
-        self._watch = watch
-        self._tree = tree
-        self._cpu_count = os.cpu_count() or 1
+    settings: Settings
+    tree: CgroupTree
+    inventory: Inventory
+    sampler: Sampler
+    counters: Counters
 
-    def read(self) -> pb.NodeFacts:
-        return pb.NodeFacts(
-            allocatable_millicores=self._allocatable_millicores(),
-            unmanaged_millicores=self._watch.content.node.unmanaged_millicores,
-            cpu_count=self._cpu_count,
-            cgroup_version=self._tree.version,
-            enforcement=pb.ENFORCEMENT_CGROUP,
+    def outbox(self, source: Source) -> Outbox:
+        return Outbox(
+            sampler=self.sampler, inventory=self.inventory, counters=self.counters, source=source
         )
 
-    def room_millicores(self) -> int:
-        """What requests of managed containers may sum to."""
-        return self._allocatable_millicores() - self._watch.content.node.unmanaged_millicores
 
-    def _allocatable_millicores(self) -> int:
-        return self._watch.content.node.allocatable_millicores or self._cpu_count * 1000
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Node:
+    """Where containers come from and who changes them, on one kind of node."""
+
+    source: Source
+    outbox: Outbox
+    enforcer: NodeEnforcer
+    tasks: tuple[tuple[str, Callable[[], Coroutine[None, None, None]]], ...] = ()
+    failsafe_spread_max_seconds: float = 0.0
+
+
+def _local(parts: _Parts, clock: Clock, uniform: Callable[[], float]) -> _Node:
+    """A machine whose containers a file declares, and whose cgroups are this shim's."""
+    del clock, uniform
+    assert parts.settings.containers_file is not None, "the settings are checked"
+    source = LocalSource(parts.settings.containers_file, parts.tree, parts.counters)
+    outbox = parts.outbox(source)
+    enforcer = CgroupEnforcer(
+        parts.inventory,
+        parts.counters,
+        allocatable_millicores=source.room_millicores,
+        on_change=outbox.add_facts,
+    )
+    return _Node(source=source, outbox=outbox, enforcer=enforcer)
+
+
+def _kubernetes(parts: _Parts, clock: Clock, uniform: Callable[[], float]) -> _Node:
+    """A node of a cluster, whose pods are resized through the API server."""
+    settings, counters = parts.settings, parts.counters
+    api = KubeApi(
+        find_api(
+            os.environ,
+            url=settings.kube_api,
+            ca_file=settings.kube_ca,
+            token_file=settings.kube_token_file,
+        )
+    )
+    check = StartCheck(api, clock=clock, counters=counters)
+    source = PodSource(
+        api,
+        ContainerPaths(parts.tree, kubelet_cgroup_root=settings.kubelet_cgroup_root),
+        counters,
+        node_name=settings.node_name,
+        uniform=uniform,
+        cgroup_version=parts.tree.version,
+        skip_reason=lambda: check.skip_reason,
+    )
+    outbox = parts.outbox(source)
+    check.on_change = outbox.request_inventory
+    enforcer = ResizeEnforcer(
+        Resizer(api, source, counters, check=check),
+        clock=clock,
+        room_millicores=source.room_millicores,
+    )
+    return _Node(
+        source=source,
+        outbox=outbox,
+        enforcer=enforcer,
+        tasks=(("pods", source.run), ("rights", check.run)),
+        failsafe_spread_max_seconds=_FAILSAFE_SPREAD_MAX_SECONDS,
+    )
 
 
 def _raise_file_limit() -> None:

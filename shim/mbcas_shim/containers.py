@@ -25,6 +25,7 @@ from pydantic import model_validator as _model_validator
 
 from mbcas_shim.counters import Counters
 from mbcas_shim.errors import ConfigurationError
+from mbcas_shim.inventory import Cpu
 from mbcas_shim.quantity import parse_millicores
 from mbcas_shim.yaml_file import load_mapping
 
@@ -107,9 +108,25 @@ class DeclaredContainer(_Strict):
         return self.limit_millicores if given is None else given
 
     @property
+    def admitted(self) -> Cpu:
+        return Cpu(self.admitted_request_millicores, self.limit_millicores)
+
+    @property
+    def run_id(self) -> str:
+        return ""  # Nobody counts runs here.
+
+    @property
     def is_restored_exactly(self) -> bool:
         """True where the fail-safe must not leave more than what was admitted."""
         return self.isolation == "strict" or self.policy == "hard-quota"
+
+    @property
+    def is_managed(self) -> bool:
+        return self.mode == "auto"
+
+    @property
+    def outlives_cgroup(self) -> bool:
+        return False
 
     def annotations(self) -> dict[str, str]:
         """What its pod would say under `mbcas.io/` on Kubernetes."""

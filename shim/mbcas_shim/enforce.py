@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from mbcas.v1 import node_link_pb2 as pb
+from mbcas_shim.inventory import Row
 from mbcas_shim.orders import Order
 
 
@@ -26,3 +27,13 @@ class Enforcer(Protocol):
 
     async def leave(self) -> int:
         """Does what an orderly end demands; returns how many rows it failed for."""
+
+
+class NodeEnforcer(Enforcer, Protocol):
+    """An enforcer that is told which rows come and go."""
+
+    def admit(self, row: Row) -> None:
+        """Prepares a row that appeared, before anything is reported of it."""
+
+    def release(self, row: Row) -> None:
+        """Takes leave of a row that is no longer declared; its cgroup may live on."""

@@ -126,7 +126,7 @@ class CgroupEnforcer:
         Giving a container its declared values is the kubelet's task elsewhere; here nobody else
         does it. Rows that are not in mode auto are left alone.
         """
-        if row.declared.mode != "auto" or not self.zero_burst(row):
+        if not row.declared.is_managed or not self.zero_burst(row):
             return
         is_unset = row.bandwidth.quota_usec is None and row.admitted.limit_millicores is not None
         if is_unset and self._restore(row, row.admitted):

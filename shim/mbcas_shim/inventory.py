@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from mbcas_shim.cgroup import Bandwidth, CgroupTree, CpuCgroup, Identity
-from mbcas_shim.containers import DeclaredContainer
 from mbcas_shim.counters import Counters
 from mbcas_shim.errors import CgroupError, CgroupGoneError
 
@@ -23,12 +23,47 @@ class Cpu:
     limit_millicores: int | None = None
 
 
+class Declared(Protocol):
+    """A container as the node's source of containers has it; equal ones say the same."""
+
+    @property
+    def pod_uid(self) -> str: ...
+
+    @property
+    def name(self) -> str:
+        """The container's, which with the pod's uid is the row's key."""
+
+    @property
+    def cgroup(self) -> str:
+        """Its path below the cpu controller's mount; empty while it has none."""
+
+    @property
+    def run_id(self) -> str:
+        """Which run of it that cgroup belongs to; empty where only the cgroup tells."""
+
+    @property
+    def admitted(self) -> Cpu | None:
+        """What was admitted; None where the server keeps that, and its orders say it."""
+
+    @property
+    def is_restored_exactly(self) -> bool:
+        """True where the fail-safe must not leave more than what was admitted."""
+
+    @property
+    def is_managed(self) -> bool:
+        """True where the shim may write without being ordered to."""
+
+    @property
+    def outlives_cgroup(self) -> bool:
+        """True where the row stays while the container is restarted."""
+
+
 @dataclass(slots=True, eq=False)
 class Row:
     """One container that is there. The kernel keeps its limit; its request only the shim knows."""
 
     handle: int
-    declared: DeclaredContainer
+    declared: Declared
     cgroup: CpuCgroup
     container_id: str
     bandwidth: Bandwidth
@@ -39,12 +74,14 @@ class Row:
     """True once anything of it was changed."""
     is_suspect: bool = False
     """True where reading found the cgroup gone: the next look at the cgroups decides."""
+    is_asleep: bool = False
+    """True while the container is restarted: its cgroup is gone, and it is not sampled."""
     _sent: tuple[Bandwidth, int] | None = field(default=None, repr=False)
 
     @property
     def is_managed(self) -> bool:
         """True where the shim may write without being ordered to: give back, take burst away."""
-        return self.is_written or self.declared.mode == "auto"
+        return self.is_written or self.declared.is_managed
 
     def in_force(self) -> Cpu:
         """What the spec would say: what was last asked for, while the kernel enforces that."""
@@ -62,11 +99,12 @@ class Row:
         before, self.bandwidth = self.bandwidth, self.cgroup.bandwidth()
         return self.bandwidth != before
 
-    def adopt(self, declared: DeclaredContainer) -> None:
+    def adopt(self, declared: Declared) -> None:
         """Takes over a new declaration of the same container."""
         self.declared = declared
-        self.admitted = _admitted(declared)
-        self.restores_exactly = declared.is_restored_exactly
+        if declared.admitted is not None:
+            self.admitted = declared.admitted
+            self.restores_exactly = declared.is_restored_exactly
 
 
 @dataclass(slots=True)
@@ -77,7 +115,8 @@ class InventoryChange:
     """New rows, and rows whose cgroup was replaced: their counters start anew."""
     redeclared: list[Row] = field(default_factory=list)
     undeclared: list[Row] = field(default_factory=list)
-    """Rows taken out of the file whose cgroup lives on; to be closed by the caller."""
+    """Rows no longer declared whose cgroup may live on; to be closed by the caller."""
+    fell_asleep: list[Row] = field(default_factory=list)
     gone_handles: list[int] = field(default_factory=list)
 
 
@@ -92,7 +131,7 @@ class Inventory:
         self._awaited: set[str] = set()
         self._lives: dict[str, int] = {}
         self._last_handle = 0
-        self._wanted: dict[tuple[str, str], DeclaredContainer] = {}
+        self._wanted: dict[tuple[str, str], Declared] = {}
         self._turn = 0
 
     @property
@@ -102,7 +141,7 @@ class Inventory:
     def find(self, pod_uid: str, container: str) -> Row | None:
         return self._by_key.get((pod_uid, container))
 
-    def declare(self, declared: Iterable[DeclaredContainer]) -> InventoryChange:
+    def declare(self, declared: Iterable[Declared]) -> InventoryChange:
         """Takes over a new list of containers."""
         self._wanted = {(item.pod_uid, item.name): item for item in declared}
         change = InventoryChange()
@@ -137,8 +176,8 @@ class Inventory:
             self._replace(key, item, row, change)
         return change
 
-    def _is_alive(self, row: Row, item: DeclaredContainer) -> bool:
-        if row.declared.cgroup != item.cgroup:
+    def _is_alive(self, row: Row, item: Declared) -> bool:
+        if row.is_asleep or row.declared.cgroup != item.cgroup:
             return False
         try:
             row.is_suspect = self._tree.identity(item.cgroup) != row.cgroup.identity
@@ -147,24 +186,25 @@ class Inventory:
         return not row.is_suspect
 
     def _replace(
-        self,
-        key: tuple[str, str],
-        item: DeclaredContainer,
-        old: Row | None,
-        change: InventoryChange,
+        self, key: tuple[str, str], item: Declared, old: Row | None, change: InventoryChange
     ) -> None:
-        if old is not None:
-            old.cgroup.close()
-            del self._by_key[key]
-        row = self._open(item, None if old is None else old.handle)
+        row = self._open(item, old)
         if row is not None:
             self._by_key[key] = row
             change.appeared.append(row)
+        elif old is not None and item.outlives_cgroup:
+            _put_to_sleep(old, item, change)
+            return  # Its files stay open: their numbers must not become another row's meanwhile.
         elif old is not None:
+            del self._by_key[key]
             change.gone_handles.append(old.handle)
             _log.info("container gone cgroup=%s", item.cgroup)
+        if old is not None:
+            old.cgroup.close()
 
-    def _open(self, item: DeclaredContainer, handle: int | None) -> Row | None:
+    def _open(self, item: Declared, old: Row | None) -> Row | None:
+        if not item.cgroup:
+            return None
         try:
             cgroup = self._tree.open(item.cgroup)
         except CgroupGoneError:
@@ -182,16 +222,18 @@ class Inventory:
             self._counters.count("cgroup_unusable", error)
             return None
         self._awaited.discard(item.cgroup)
-        return Row(
-            handle=self._next_handle() if handle is None else handle,
+        row = Row(
+            handle=self._next_handle() if old is None else old.handle,
             declared=item,
             cgroup=cgroup,
-            container_id=self._container_id(item.cgroup, cgroup.identity),
+            container_id=item.run_id or self._container_id(item.cgroup, cgroup.identity),
             bandwidth=bandwidth,
-            request_millicores=item.admitted_request_millicores,
-            admitted=_admitted(item),
-            restores_exactly=item.is_restored_exactly,
+            request_millicores=None if item.admitted is None else item.admitted.request_millicores,
+            admitted=Cpu() if old is None else old.admitted,
+            restores_exactly=item.is_restored_exactly if old is None else old.restores_exactly,
         )
+        row.adopt(item)
+        return row
 
     def _container_id(self, path: str, identity: Identity) -> str:
         # A file system may give a new directory the inode of an earlier one: count the lives.
@@ -207,5 +249,10 @@ class Inventory:
         return self._last_handle
 
 
-def _admitted(declared: DeclaredContainer) -> Cpu:
-    return Cpu(declared.admitted_request_millicores, declared.limit_millicores)
+def _put_to_sleep(row: Row, item: Declared, change: InventoryChange) -> None:
+    if row.declared != item:
+        row.adopt(item)
+        change.redeclared.append(row)
+    if not row.is_asleep:
+        row.is_asleep = row.is_suspect = True
+        change.fell_asleep.append(row)

@@ -9,13 +9,13 @@ import asyncio
 import sys
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from mbcas.v1 import node_link_pb2 as pb
 from mbcas_shim.counters import Counters
 from mbcas_shim.inventory import Inventory, Row
-from mbcas_shim.orders import cpu_message
 from mbcas_shim.sampling import Sampler, Track
+from mbcas_shim.source import Source
 
 _MAX_RESULTS = 10_000  # As many as one directive may carry orders.
 
@@ -29,12 +29,12 @@ class Outbox:
         sampler: Sampler,
         inventory: Inventory,
         counters: Counters,
-        node_facts: Callable[[], pb.NodeFacts],
+        source: Source,
     ) -> None:
         self._sampler = sampler
         self._inventory = inventory
         self._counters = counters
-        self._node_facts = node_facts
+        self._source = source
         self._facts: dict[int, Row] = {}
         self._removed: set[int] = set()
         self._due: dict[int, Track] = {}
@@ -98,10 +98,10 @@ class Outbox:
             self._due = {track.row.handle: track for track in self._sampler.tracks}
         else:
             rows = self._facts.values()
-        report.containers.extend(container_facts(row) for row in rows)
+        report.containers.extend(map(self._source.container_facts, rows))
         report.removed_handles.extend(sorted(self._removed))
         if self._is_node_due:
-            report.node_facts.CopyFrom(self._node_facts())
+            report.node_facts.CopyFrom(self._source.node_facts(self._inventory.rows))
         report.order_results.extend(self._results)
         read_seconds = now_seconds
         if self._due:
@@ -145,34 +145,6 @@ def pack_samples(tracks: list[Track], slices_dropped: int) -> pb.Samples:
         second_throttled=bytes(rise for _, rise in details),
         slices_dropped=slices_dropped,
     )
-
-
-def container_facts(row: Row) -> pb.ContainerFacts:
-    """Builds what a report says of a container of local mode, which is a pod of its own."""
-    declared, in_force = row.declared, cpu_message(row.in_force())
-    return pb.ContainerFacts(
-        handle=row.handle,
-        pod_uid=declared.pod_uid,
-        namespace=declared.namespace,
-        pod=declared.name,
-        container=declared.name,
-        container_id=row.container_id,
-        owner=f"local/{declared.pod_uid}",
-        qos_class=_qos_class(row),
-        spec=in_force,
-        allocated=in_force,
-        actual=in_force,
-        admitted=cpu_message(row.admitted),
-        annotations=declared.annotations(),
-    )
-
-
-def _qos_class(row: Row) -> pb.QosClass.ValueType:
-    # Guaranteed would also need equal memory, of which nothing is declared here.
-    admitted = row.admitted
-    if admitted.request_millicores or admitted.limit_millicores:
-        return pb.QOS_CLASS_BURSTABLE
-    return pb.QOS_CLASS_BEST_EFFORT
 
 
 def _column(kind: str, values: Iterable[int]) -> bytes:

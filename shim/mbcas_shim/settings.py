@@ -44,8 +44,12 @@ class Settings(BaseSettings):
     config: Path | None = None
     """YAML file with settings, by the names of the environment variables in lower case without
     MBCAS_ (server_address: ...)."""
-    containers_file: Path
-    """YAML file with the node and its containers; looked at again when it changes."""
+    kubernetes: bool = False
+    """This machine is a node of a Kubernetes cluster: its pods are watched, and resized through
+    the API server."""
+    containers_file: Path | None = None
+    """YAML file with the node and its containers, where there is no Kubernetes; looked at again
+    when it changes."""
     server_address: Annotated[str, Field(min_length=1, max_length=4096)] = "127.0.0.1:7443"
     """Where the server listens: HOST:PORT or unix:PATH. In plain text unless --server-ca is given,
     and then only on this machine unless --insecure."""
@@ -62,7 +66,10 @@ class Settings(BaseSettings):
     )
     """This node's name, 1 to 253 characters; one shim per node. Default: the host's name."""
     cgroup_root: Path = Path("/sys/fs/cgroup")
-    """Where cgroups are mounted, version 1 or 2."""
+    """Where cgroups are mounted, version 1 or 2; with --kubernetes also the kubepods group alone
+    (of version 1: a folder with cpu and cpuacct, each that controller's kubepods group)."""
+    kubelet_cgroup_root: Annotated[str, Field(max_length=4096)] = ""
+    """The kubelet's cgroupRoot, where it has one of its own."""
     token_file: Path | None = None
     """File with the bearer token for the server; read again at each connection."""
     kube_api: str | None = None
@@ -90,6 +97,14 @@ class Settings(BaseSettings):
         """Leaves the order to `read_settings`, which names its sources itself."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if self.kubernetes == (self.containers_file is not None):
+            raise ValueError(
+                "containers_file: exactly one is needed: --containers-file FILE, or --kubernetes"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_plaintext_stays_here(self) -> Self:

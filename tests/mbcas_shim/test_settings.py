@@ -35,7 +35,8 @@ def test_flags_win_over_environment_over_file_over_defaults(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "containers_file: required; give --containers-file"),
+        ([], "containers_file: exactly one is needed: --containers-file FILE, or --kubernetes"),
+        ([FILE, "--kubernetes"], "exactly one is needed"),
         ([FILE, "--failsafe-after-seconds=0"], "failsafe_after_seconds: .*found '0'; set"),
         ([FILE, "--failsafe-after-seconds=nan"], "failsafe_after_seconds"),
         ([FILE, "--server-address=10.0.0.1:7443"], "pass --insecure"),
@@ -98,7 +99,7 @@ def test_bad_settings_end_the_process_with_2_and_no_traceback(
 
     errors = capsys.readouterr().err
     assert code == 2
-    assert "containers_file: required" in errors
+    assert "containers_file: exactly one is needed" in errors
     assert "Traceback" not in errors
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from mbcas.v1 import node_link_pb2 as pb
 from mbcas_shim.clock import Clock
+from mbcas_shim.inventory import Row
 from mbcas_shim.kube.resize_answers import UNSUPPORTED, Verdict
 from mbcas_shim.kube.resize_patch import plan_orders
 from mbcas_shim.kube.resizer import Memory, Resizer
@@ -57,6 +58,12 @@ class ResizeEnforcer:
 
     async def zero_bursts(self) -> int:
         return 0
+
+    def admit(self, row: Row) -> None:
+        """Does nothing: the kubelet has set what the pod asks for."""
+
+    def release(self, row: Row) -> None:
+        """Does nothing: the pod ends, and its cgroups with it."""
 
     async def leave(self) -> int:
         """Changes no limit: what is in force stays right while another shim starts."""

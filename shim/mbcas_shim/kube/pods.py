@@ -85,7 +85,7 @@ def parse_pod(value: object) -> Pod:
     Raises:
         MalformedError: It is none that an API server would send.
     """
-    pod = Fields(value)
+    pod = value if isinstance(value, Fields) else Fields(value)
     metadata, spec, status = pod.object("metadata"), pod.object("spec"), pod.object("status")
     conditions = tuple(_resize_conditions(status))
     is_infeasible = any(condition.reason == "Infeasible" for condition in conditions)
