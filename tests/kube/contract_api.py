@@ -49,6 +49,38 @@ def a_token_review_names_the_user_only_for_the_right_audience(kube: Kube) -> Non
         assert "username" not in unknown["user"]
 
 
+def a_token_bound_to_a_pod_names_its_node(kube: Kube) -> None:
+    accounts = f"/api/v1/namespaces/{kube.namespace}/serviceaccounts"
+    kube.create(accounts, "ServiceAccount", "bound")
+    running = kube.create_pod(single("bound", BURSTABLE, serviceAccountName="bound"))
+    spec = {"audiences": ["mbcas"]}
+    reference = {
+        "kind": "Pod",
+        "apiVersion": "v1",
+        "name": "bound",
+        "uid": running["metadata"]["uid"],
+    }
+    unbound = _token(kube, f"{accounts}/bound/token", spec)
+    bound = _token(kube, f"{accounts}/bound/token", spec | {"boundObjectRef": reference})
+    user = _token_review(kube, bound, audiences=["mbcas"])["user"]
+    assert user["username"] == f"system:serviceaccount:{kube.namespace}:bound"
+    named = user["extra"]["authentication.kubernetes.io/node-name"]
+    assert named == [running["spec"]["nodeName"]]
+    assert user["extra"]["authentication.kubernetes.io/pod-name"] == ["bound"]
+    plain = _token_review(kube, unbound, audiences=["mbcas"])["user"]
+    assert "authentication.kubernetes.io/node-name" not in plain.get("extra", {})
+    assert not _token_review(kube, bound).get("authenticated")
+    assert not _token_review(kube, bound, audiences=["other"]).get("authenticated")
+
+
+def a_token_for_another_audience_does_not_open_the_api(kube: Kube) -> None:
+    accounts = f"/api/v1/namespaces/{kube.namespace}/serviceaccounts"
+    kube.create(accounts, "ServiceAccount", "audience")
+    caller = kube.with_rights()
+    caller.token = _token(kube, f"{accounts}/audience/token", {"audiences": ["mbcas"]})
+    assert caller.call("GET", caller.pods).code == 401
+
+
 def an_access_review_tells_what_another_user_may(kube: Kube) -> None:
     token = kube.with_rights("patch pods/resize").token
     user = _token_review(kube, token)["user"]["username"]
@@ -163,6 +195,14 @@ def _token_review(kube: Kube, token: str, **spec: list[str]) -> dict[str, Any]:
     return status
 
 
+def _token(kube: Kube, path: str, spec: dict[str, Any]) -> str:
+    body = _review("authentication", "TokenRequest", spec)
+    answer = kube.call("POST", path, body)
+    assert answer.code == 201, answer
+    token: str = answer.body["status"]["token"]
+    return token
+
+
 def _limited_at(kube: Kube, limit: str) -> int:
     answer = kube.resize("range", {"main": {"limits": {"cpu": limit}}}, dryRun="All")
     return answer.code
@@ -181,6 +221,8 @@ CASES = (
     patching_resize_is_a_right_of_its_own,
     a_user_can_ask_whether_it_may_resize,
     a_token_review_names_the_user_only_for_the_right_audience,
+    a_token_bound_to_a_pod_names_its_node,
+    a_token_for_another_audience_does_not_open_the_api,
     an_access_review_tells_what_another_user_may,
     an_unknown_token_is_unauthorized,
     a_quota_refuses_what_exceeds_it,
