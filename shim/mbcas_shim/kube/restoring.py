@@ -67,10 +67,9 @@ def plan_restore(
             for container in each.pod.containers
             if (change := changes.get(container.name)) is not None
         )
-        is_fitting = each.pod.uid not in unfitting and rise <= room_millicores
-        if rise and not is_fitting:
+        if each.pod.uid in unfitting or rise > room_millicores:
             changes = _without_raised_requests(each, changes)
-        elif rise:
+        else:
             room_millicores -= rise
         plans += _patches(each, changes)
     return sorted(plans, key=lambda plan: plan.rank)
