@@ -147,6 +147,8 @@ class ContainerFacts:
     """Equal requests and limits would make its pod Guaranteed, which is refused."""
     scaled_by_requests: bool = False
     """An HPA scales its owner on CPU as a share of the requests: they must not move."""
+    system_critical: bool = False
+    """A raised request of its pod may have others evicted: requests must not move."""
     ready: bool = True
     age_seconds: float | None = None
     """Since this run of the container started; None where the shim does not say."""

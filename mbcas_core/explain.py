@@ -9,6 +9,7 @@ from mbcas_core.effects import Reason
 from mbcas_core.errors import UnknownNodeError, UnknownPodError
 from mbcas_core.events import Mode, Outcome, Policy, PriorityClass
 from mbcas_core.forecast import recent
+from mbcas_core.loops import release
 from mbcas_core.market.allocate import AllocateAnswer, Bid, LiveMarket, allocate_on_node
 from mbcas_core.parameters import WORKLOAD_CLASSES
 from mbcas_core.rounds import Rounds
@@ -81,6 +82,16 @@ def explain_pod(rounds: Rounds, namespace: str, name: str) -> list[DecisionView]
         raise UnknownPodError(namespace, name)
     found.sort(key=lambda row: (state.fleet.names[row].container, row))
     return [_decision(state, row) for row in found]
+
+
+def release_progress(rounds: Rounds, namespace: str, pod: str) -> tuple[int, int]:
+    """How far a release has come: containers that it is about, and those not yet given back.
+
+    Empty names stand for all. What a container was admitted with that nobody remembers cannot be
+    given back: it does not count as left.
+    """
+    rows = release.find_rows(rounds.state, namespace, pod)
+    return rows.size, release.count_remaining(rounds.state, rows)
 
 
 def pod_names(rounds: Rounds) -> list[str]:
@@ -186,6 +197,7 @@ def _container(state: State, row: int) -> ContainerView:
     ratio = float(throttled_ratio(state.windows, one, seconds=15)[0])
     lifted = bool(state.emergency.active[row])
     lag, time = float(state.ledger.lag[row]), float(state.decisions.time[row])
+    status_lag = float(state.ledger.status_lag[row])
     pod = int(fleet.rows.pod[row])
     return ContainerView(
         namespace=names.namespace,
@@ -209,6 +221,8 @@ def _container(state: State, row: int) -> ContainerView:
         refused=bool(state.refusals.refuses[pod]),
         compliance_level=float(state.refusals.level[pod]),
         credits=int(state.purses.balance[pod]) if state.purses.endowed[pod] else None,
+        skip_reason=fleet.skip_reasons.get(row, ""),
+        status_lag_seconds=None if math.isnan(status_lag) else status_lag,
     )
 
 

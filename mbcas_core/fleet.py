@@ -117,6 +117,14 @@ class Nodes(Table):
     """A raise waits for CPU that a cut will free."""
     order_tokens: FloatArray = column(np.float64)
     """Orders that a shim which patches pods may be sent now."""
+    fast_kubelet: BoolArray = column(np.bool_, fill=False)
+    burst_writable: BoolArray = column(np.bool_, fill=False)
+    silent: BoolArray = column(np.bool_, fill=False)
+    """Its kubelet has not seen a change of ours for too long."""
+    observed_time: FloatArray = column(np.float64, fill=-np.inf)
+    """When its kubelet was last told to have seen a newer generation of some pod."""
+    lag: FloatArray = column(np.float64, fill=np.nan)
+    """Smoothed time from an order to the kernel, where pods are patched."""
 
 
 class Pods(Table):
@@ -131,6 +139,19 @@ class Pods(Table):
     min_acceptable: IntArray = column()
     order_time: FloatArray = column(np.float64, fill=-np.inf)
     """When its last order was sent."""
+    generation: IntArray = column()
+    """On Kubernetes: the newest that is known, and the newest that the kubelet has seen."""
+    observed_generation: IntArray = column()
+    unseen_since: FloatArray = column(np.float64, fill=np.nan)
+    """Since when the kubelet has not seen a change of ours; NaN where it has."""
+    pending: NDArray[np.int8] = column(np.int8)
+    """A `Pending`, about the newest generation."""
+    withdrawals: IntArray = column()
+    """Asks taken back in a row."""
+    withdrawn_until: FloatArray = column(np.float64, fill=-np.inf)
+    resized: BoolArray = column(np.bool_, fill=False)
+    """It was patched by MBCAS, now or in an earlier life of the server."""
+    refusal_told: BoolArray = column(np.bool_, fill=False)
     class_weight: FloatArray = column(np.float64, fill=1.0)
     """Factor of the weight for what its containers were found to do."""
     shortage_smoothed: FloatArray = column(np.float64, width=(2,))
@@ -159,11 +180,43 @@ class Rows(Table):
     priority: NDArray[np.int8] = column(np.int8)
     strict: BoolArray = column(np.bool_, fill=False)
     skipped: BoolArray = column(np.bool_, fill=False)
+    namespace: IntArray = column()
+    """Index into `Namespaces`."""
+    kube: BoolArray = column(np.bool_, fill=False)
+    """It is on Kubernetes: a kubelet carries orders out, and its QoS class must stay."""
+    guaranteed: BoolArray = column(np.bool_, fill=False)
+    fixed: BoolArray = column(np.bool_, fill=False)
+    """Its QoS class leaves its policy nothing to set."""
+    keeps_gap: BoolArray = column(np.bool_, fill=False)
+    """Its request must stay below its limit."""
+    admitted_known: BoolArray = column(np.bool_, fill=True)
+    request_set: BoolArray = column(np.bool_, fill=False)
+    """The spec's request was last set by MBCAS; the same of the limit."""
+    limit_set: BoolArray = column(np.bool_, fill=False)
+    returns_request: BoolArray = column(np.bool_, fill=False)
+    """MBCAS has set the request and no longer does: it goes back; the same of the limit."""
+    returns_limit: BoolArray = column(np.bool_, fill=False)
+    hold_until: FloatArray = column(np.float64, fill=-np.inf)
+    """It was released, and is left alone until then."""
+    steady_until: FloatArray = column(np.float64, fill=-np.inf)
+    """It was there before this server: what it has is kept until enough is known of it."""
+    unready: BoolArray = column(np.bool_, fill=False)
+    starting_until: FloatArray = column(np.float64, fill=-np.inf)
+    """Where it is not ready, it counts as starting until then."""
     tau: FloatArray = column(np.float64)
     generation: IntArray = column()
     restart_count: IntArray = column()
     seen_time: FloatArray = column(np.float64, fill=np.nan)
     """When the row was first seen or last restarted, whichever is later."""
+
+
+class Namespaces(Table):
+    """What is known of namespaces that have rows."""
+
+    row_count: IntArray = column()
+    failures: IntArray = column()
+    """Raises refused in a row."""
+    rest_until: FloatArray = column(np.float64, fill=-np.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,15 +245,20 @@ class Fleet:
         self.nodes = Nodes()
         self.pods = Pods()
         self.rows = Rows()
+        self.namespaces = Namespaces()
         self._row_tables = [self.rows, *row_tables]
         self._node_slots = Slots([self.nodes, *node_tables])
         self._pod_tables = [self.pods, *pod_tables]
         self._pod_slots = Slots(self._pod_tables)
         self._row_slots = Slots(self._row_tables)
+        self._namespace_slots = Slots([self.namespaces])
+        self._namespace_by_name: dict[str, int] = {}
         self._max_nodes = max_nodes
         self._max_rows = max_rows
         self.node_names: dict[int, str] = {}
         self.names: dict[int, Names] = {}
+        self.skip_reasons: dict[int, str] = {}
+        """Of the rows that have one."""
         self._node_by_name: dict[str, int] = {}
         self._pod_by_uid: dict[tuple[int, str], int] = {}
         self._row_by_key: dict[tuple[int, str, str], int] = {}
@@ -284,6 +342,7 @@ class Fleet:
         self.rows.node[row] = node
         self.rows.pod[row] = pod
         self.names[row] = names
+        self.rows.namespace[row] = self._join_namespace(names.namespace)
         self._row_by_key[node, names.pod_uid, names.container] = row
         self._rows_by_node[node].add(row)
         self._rows_by_pod_name.setdefault((names.namespace, names.pod), set()).add(row)
@@ -328,6 +387,8 @@ class Fleet:
         """Removes a container, and its pod with the last of them."""
         node, pod = int(self.rows.node[row]), int(self.rows.pod[row])
         names = self.names.pop(row)
+        self.skip_reasons.pop(row, None)
+        self._leave_namespace(names.namespace)
         handle = int(self.rows.handle[row])
         if self._row_by_handle[node].get(handle) == row:
             del self._row_by_handle[node][handle]
@@ -344,6 +405,20 @@ class Fleet:
             del self._pod_by_uid[node, names.pod_uid]
             self._pod_slots.give_back(pod)
         self._row_slots.give_back(row)
+
+    def _join_namespace(self, name: str) -> int:
+        namespace = self._namespace_by_name.get(name)
+        if namespace is None:
+            namespace = self._namespace_by_name[name] = self._namespace_slots.take()
+        self.namespaces.row_count[namespace] += 1
+        return namespace
+
+    def _leave_namespace(self, name: str) -> None:
+        namespace = self._namespace_by_name[name]
+        self.namespaces.row_count[namespace] -= 1
+        if self.namespaces.row_count[namespace] == 0:
+            del self._namespace_by_name[name]
+            self._namespace_slots.give_back(namespace)
 
     def rows_of_node(self, node: int) -> IntArray:
         """A node's rows by pod, then row."""

@@ -5,7 +5,13 @@ order in flight may still be carried out, so it counts as *desired* from the mom
 its end is known: applied or refused. An order that failed, was not answered or is void may have
 been carried out or not: what it asked for is *in doubt* and stays billed until an inventory or a
 later order's success says what is there.
+
+On Kubernetes an order that was applied is no more than a changed spec: the kubelet admits it later
+and says so with the facts, and samples tell what the kernel enforces sooner than the pod's status
+does. So there `allocated` comes from facts alone, and the applied limit from samples.
 """
+
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +47,14 @@ class LedgerTable(Table):
     told: BoolArray = column(np.bool_, fill=False)
     """The shim has said since the last tick what is enforced; samples may be older than that."""
     lag: FloatArray = column(np.float64, fill=np.nan)
+    arrived: BoolArray = column(np.bool_, fill=False)
+    """`lag` was measured since it was last looked at."""
+    before_request: IntArray = column()
+    """What the spec said before the last order."""
+    before_limit: IntArray = column()
+    status_awaited: BoolArray = column(np.bool_, fill=False)
+    """The pod's status has not shown the last order's effect yet."""
+    status_lag: FloatArray = column(np.float64, fill=np.nan)
     changed_time: FloatArray = column(np.float64, fill=-np.inf)
     """When something applied last changed."""
     cut_time: FloatArray = column(np.float64, fill=-np.inf)
@@ -105,6 +119,66 @@ def adopt(
     table.told[row] |= actual_limit is not None
 
 
+def adopt_status(
+    table: LedgerTable,
+    row: int,
+    *,
+    spec: CpuResources,
+    allocated: CpuResources,
+    actual: CpuResources,
+    pending: bool,
+    measured: bool,
+    now_seconds: float,
+) -> None:
+    """Does the same with what Kubernetes says of a container.
+
+    Args:
+        table: Changed.
+        row: Which row.
+        spec: What its spec says.
+        allocated: What the kubelet admitted; it tells requests alone.
+        actual: What the status says is enforced; it follows the kernel by up to some seconds.
+        pending: True where the spec is not admitted, and so the limit is what is enforced.
+        measured: True where samples tell the limit in force.
+        now_seconds: The server's clock.
+    """
+    limit = (
+        spec.limit_millicores if allocated.limit_millicores is None else allocated.limit_millicores
+    )
+    request = allocated.request_millicores
+    if pending:
+        limit = limit if actual.limit_millicores is None else actual.limit_millicores
+        request = actual.request_millicores if request is None else request
+    enforced = actual.limit_millicores
+    if measured:
+        enforced = int(table.applied_limit[row])
+    elif enforced is not None:
+        enforced = max(enforced, MIN_CEILING_MILLICORES)
+    shown = replace(actual, limit_millicores=enforced)
+    told = bool(table.told[row])
+    adopt(
+        table,
+        row,
+        spec=spec,
+        allocated=CpuResources(request_millicores=request, limit_millicores=limit),
+        actual=shown,
+        now_seconds=now_seconds,
+    )
+    table.told[row] = told
+    if table.status_awaited[row] and _shows(table, row, actual):
+        table.status_lag[row] = now_seconds - table.order_time[row]
+        table.status_awaited[row] = False
+
+
+def _shows(table: LedgerTable, row: int, actual: CpuResources) -> bool:
+    """True where a status shows what is desired."""
+    request, limit = actual.request_millicores, actual.limit_millicores
+    return (request is not None or limit is not None) and (
+        (request is None or request == table.desired_request[row])
+        and (limit is None or limit == table.desired_limit[row])
+    )
+
+
 def is_foreign(table: LedgerTable, row: int, spec: CpuResources) -> bool:
     """True where a spec is neither what was ordered or may have been, nor what was before."""
     for value, desired, allocated, doubt in (
@@ -134,6 +208,9 @@ def send(
     now_seconds: float,
 ) -> None:
     """Notes that these values are on their way."""
+    table.before_request[rows] = table.desired_request[rows]
+    table.before_limit[rows] = table.desired_limit[rows]
+    table.status_awaited[rows] = True
     table.desired_request[rows] = request
     table.desired_limit[rows] = limit
     table.order_id[rows] = order_ids
@@ -163,10 +240,49 @@ def settle(
         table.desired_limit[row] = table.allocated_limit[row]
         _set_applied(table, row, actual, now_seconds)
     if result.outcome in (Outcome.REFUSED, Outcome.FAILED):
-        wait = min(backoff_seconds * 2.0 ** min(int(table.failures[row]), 16), BACKOFF_MAX_SECONDS)
-        table.failures[row] += 1
         asked = min(result.retry_after_seconds or 0.0, BACKOFF_MAX_SECONDS)
-        table.rest_until[row] = now_seconds + max(wait, asked)
+        _rest(table, row, now_seconds, max(_wait(table, row, backoff_seconds), asked))
+
+
+def settle_patch(
+    table: LedgerTable, row: int, outcome: Outcome, *, now_seconds: float, rest_seconds: float
+) -> None:
+    """Takes in how the patch of a pod ended, on Kubernetes.
+
+    Args:
+        table: Changed.
+        row: Which row.
+        outcome: Applied means that the spec says so now, and no more.
+        now_seconds: The server's clock.
+        rest_seconds: The least time the row rests, doubled each time; 0 for none.
+    """
+    table.outcome[row] = int(outcome)
+    if outcome in (Outcome.APPLIED, Outcome.UNCHANGED):
+        table.failures[row] = 0
+        table.doubt_request[row] = table.doubt_limit[row] = 0
+        return
+    table.awaited[row] = table.status_awaited[row] = False
+    if outcome == Outcome.FAILED:
+        _doubt(table, np.array([row]))
+    else:
+        table.desired_request[row] = table.before_request[row]
+        table.desired_limit[row] = table.before_limit[row]
+    if rest_seconds > 0:
+        _rest(table, row, now_seconds, _wait(table, row, rest_seconds))
+
+
+def _wait(table: LedgerTable, row: int, backoff_seconds: float) -> float:
+    return back_off(int(table.failures[row]), backoff_seconds)
+
+
+def _rest(table: LedgerTable, row: int, now: float, wait: float) -> None:
+    table.failures[row] += 1
+    table.rest_until[row] = now + wait
+
+
+def back_off(failures: int, seconds: float) -> float:
+    """How long to rest after so many failures in a row."""
+    return min(seconds * 2.0 ** min(failures, 16), BACKOFF_MAX_SECONDS)
 
 
 def _set_applied(table: LedgerTable, row: int, actual: CpuResources, now_seconds: float) -> None:
@@ -228,6 +344,7 @@ def observe_limit(
 
 def _arrived(table: LedgerTable, rows: IntArray, now_seconds: float) -> None:
     table.lag[rows] = now_seconds - table.order_time[rows]
+    table.arrived[rows] = True
     table.awaited[rows] = False
 
 

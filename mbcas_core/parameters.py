@@ -42,10 +42,13 @@ class Parameters:
 
     mode: Mode = Mode.RECOMMEND
     """What is done with containers that do not say."""
+    canary_share: float = 1.0
+    """Share of the pods that may be in mode auto, 0 to 1, chosen by their uid; the others are in
+    mode recommend instead."""
     policy: Policy = Policy.LIMITS_ONLY
     """Which numbers the market sets for containers that do not say."""
     burst_credit: bool = False
-    """Let unused quota carry over, up to one quota (only where the shim writes cgroups)."""
+    """Let unused quota carry over, up to one quota (only where the shim may write it)."""
 
     round_period_seconds: float = 15.0
     """Time between two clearings of a node, 1 to 600."""
@@ -132,6 +135,8 @@ class Parameters:
     """Orders a second for the whole cluster; None: max(10, 0.02 x nodes), at most 100."""
     node_orders_per_second: float = 2.0
     """Orders a second for one node whose shim patches pods (no bound where it writes cgroups)."""
+    fast_node_orders_per_second: float = 10.0
+    """The same where the kubelet carries them out at once (Kubernetes 1.36 and later)."""
 
     audit_share: float = 0.05
     """Share of each node's rounds whose every property is audited, 0 to 1."""
@@ -188,6 +193,7 @@ _TABLE_RANGES: dict[str, tuple[float, float]] = {
     "elasticity": (0, 1),
 }
 _RANGES: dict[str, tuple[float, float]] = {
+    "canary_share": (0, 1),
     "round_period_seconds": (1, 600),
     "tick_period_seconds": (0.1, 10),
     "reserve_millicores": (0, 1_000_000),
@@ -221,6 +227,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "emergency_spacing_seconds": (0, 3600),
     "resize_budget_per_second": (0.01, 10_000),
     "node_orders_per_second": (0.01, 10_000),
+    "fast_node_orders_per_second": (0.01, 10_000),
     "audit_share": (0, 1),
     "max_nodes": (1, 100_000),
     "max_containers_per_node": (1, 10_000),

@@ -12,7 +12,7 @@ from typing import assert_never
 
 import numpy as np
 
-from mbcas_core import intake, ledger
+from mbcas_core import containers, intake, ledger
 from mbcas_core.effects import Effect, RequestInventory
 from mbcas_core.events import (
     Event,
@@ -23,7 +23,7 @@ from mbcas_core.events import (
     TickDue,
     WritesFrozen,
 )
-from mbcas_core.loops import fast, slow
+from mbcas_core.loops import fast, kubelet, release, slow, withdraw
 from mbcas_core.parameters import Parameters
 from mbcas_core.signals import counters, windows
 from mbcas_core.stability.resize_budget import cluster_rate
@@ -66,6 +66,7 @@ class Rounds:
                 self.state.frozen = event.frozen
                 return []
             case ReleaseAsked():
+                release.hold(self.state, event)
                 return []
             case _:
                 assert_never(event)
@@ -91,7 +92,10 @@ def _tick(state: State, now: float) -> list[Effect]:
     fleet.nodes.next_round[fleet.rows.node[seconds.rows[enough]]] = -math.inf
     effects = _give_up_orders(state, now)
     _refill(state, now)
+    effects += kubelet.watch(state, now_seconds=now)
     if not state.frozen:
+        effects += withdraw.run(state, now_seconds=now)
+        effects += release.run(state, now_seconds=now)
         effects += fast.run(state, seconds, now_seconds=now)
     due = _due(state, now)
     if due.size:
@@ -126,8 +130,14 @@ def _refill(state: State, now: float) -> None:
         rate = cluster_rate(state.fleet.node_count)
     state.budget.refill(rate_per_second=rate, now_seconds=now)
     elapsed = max(now - state.tick_time, 0.0)
-    own = parameters.node_orders_per_second
-    nodes.order_tokens[:] = np.minimum(nodes.order_tokens + own * elapsed, max(1.0, 2.0 * own))
+    own = np.where(
+        nodes.fast_kubelet,
+        parameters.fast_node_orders_per_second,
+        parameters.node_orders_per_second,
+    )
+    nodes.order_tokens[:] = np.minimum(
+        nodes.order_tokens + own * elapsed, np.maximum(1.0, 2.0 * own)
+    )
 
 
 def _due(state: State, now: float) -> IntArray:
@@ -150,5 +160,5 @@ def _forget_nodes(state: State, now: float) -> None:
     gone = nodes.alive & ~nodes.connected & (now - nodes.detach_time > FORGET_SECONDS)
     for node in np.flatnonzero(gone).tolist():
         for row in state.fleet.rows_of_node(node).tolist():
-            intake.remove_row(state, row)
+            containers.remove_row(state, row)
         state.fleet.remove_node(node)

@@ -27,13 +27,16 @@ SENTENCES: dict[Reason, str] = {
     Reason.ADMITTED_FLOOR: "It needs {need}; its policy never goes below the admitted {admitted}.",
     Reason.MODE: "Its mode says that nothing is sent; it would be given {target}.",
     Reason.FIXED_BY_POLICY: "Its policy leaves nothing to set.",
-    Reason.SKIPPED: "It cannot be resized; the shim's log says why.",
+    Reason.SKIPPED: "It cannot be resized: {skip_reason}.",
     Reason.FLOORS_REDUCED: "The node has less CPU than it promised; it gets {target}.",
     Reason.FROZEN: "Writes are frozen; it should have {target}.",
     Reason.STALE: "No fresh samples: nothing is decided.",
     Reason.BACKING_OFF: "Its last order was refused; it rests.",
     Reason.CHANGED_ELSEWHERE: "Somebody else changed it; it rests.",
-    Reason.RELEASED: "It was given back what it was admitted with.",
+    Reason.RELEASED: "It is given back what it was admitted with, and left alone.",
+    Reason.WITHDRAWN: "The kubelet did not admit what its pod asked for; it rests.",
+    Reason.KUBELET_SILENT: "The node's kubelet has not seen changes for a while; nothing is sent.",
+    Reason.NAMESPACE_RESTS: "It should have {target}; its namespace refused a raise and rests.",
 }
 
 
@@ -51,7 +54,8 @@ def summary(container: ContainerView) -> str:
     if container.reason == Reason.ADMITTED_FLOOR:  # It is about the ceiling alone.
         policy = Policy.LIMITS_ONLY
     said = {word: _cpu(*numbers, policy=policy) for word, numbers in words.items()}
-    return SENTENCES[container.reason].format(**said)
+    skip_reason = container.skip_reason or "no reason was given"
+    return SENTENCES[container.reason].format(**said, skip_reason=skip_reason)
 
 
 def _cpu(reservation: int | None, ceiling: int | None, *, policy: Policy) -> str:

@@ -1,7 +1,7 @@
 """Everything the core knows, in one place: the tables, the budget and the counts."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,16 @@ class SentOrder:
     row: int
     names: Names
     reason: Reason
+    patches: bool
+    """It changes a spec, not just burst credit."""
+
+
+@dataclass(slots=True)
+class Recalled:
+    """What is remembered of containers: entry `index[pod uid, container]` of every column."""
+
+    index: dict[tuple[str, str], int] = field(default_factory=dict)
+    columns: dict[str, NDArray[np.generic]] = field(default_factory=dict)
 
 
 class State:
@@ -131,6 +141,8 @@ class State:
         self.resizes: Counter[tuple[Outcome, Reason]] = Counter()
         """How orders ended, and why they were given."""
         self.tick_time = 0.0
+        self.recalled: Recalled = Recalled()
+        """What an earlier server had learned of containers that have not appeared yet."""
 
     def hard_quota(self, rows: IntArray) -> BoolArray:
         """True where a row has one number."""

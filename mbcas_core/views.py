@@ -71,6 +71,9 @@ class ContainerView:
     compliance_level: float = 1.0
     """Its pod's; for metrics, not on the wire."""
     credits: int | None = None
+    skip_reason: str = ""
+    """Why it cannot be resized; empty where it can."""
+    status_lag_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

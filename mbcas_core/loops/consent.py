@@ -6,7 +6,7 @@ their answers go, and what an operator is told.
 
 import numpy as np
 
-from mbcas_core.effects import Effect, Notice
+from mbcas_core.effects import Effect, Notice, PodNotice
 from mbcas_core.fleet import Selection
 from mbcas_core.loops.response import Cleared
 from mbcas_core.market import participation
@@ -15,6 +15,7 @@ from mbcas_core.market.credits import endow
 from mbcas_core.market.participation import Compliance
 from mbcas_core.market.targets import Acceptance
 from mbcas_core.state import State
+from mbcas_core.units import IntArray
 
 BEGUN = "pod refuses its allocation"
 ENDED = "pod refuses no longer"
@@ -49,11 +50,37 @@ def note(state: State, selection: Selection, cleared: Cleared) -> list[Effect]:
     compliance = participation.judge(cleared.bids, targets, state.fleet.pods.min_acceptable[pods])
     episodes = participation.remember(state.refusals, pods, compliance)
     state.counts["refusals"] += episodes.began.size
-    return [
+    effects: list[Effect] = [
         _notice(state, selection, compliance, event=event, pod=pod)
         for event, which in ((BEGUN, episodes.began), (ENDED, episodes.ended))
         for pod in which.tolist()
     ]
+    return effects + _tell_pods(state, selection, compliance, episodes.began)
+
+
+def _tell_pods(
+    state: State, selection: Selection, compliance: Compliance, began: IntArray
+) -> list[Effect]:
+    """What is told to whoever owns a pod on Kubernetes, once for each episode."""
+    effects: list[Effect] = []
+    for pod in began.tolist():
+        row = int(selection.rows[selection.pod_of_row.searchsorted(pod)])
+        if not state.fleet.rows.kube[row]:
+            continue
+        names = state.fleet.names[row]
+        effects.append(
+            PodNotice(
+                namespace=names.namespace,
+                pod=names.pod,
+                pod_uid=names.pod_uid,
+                container=names.container,
+                event="Refuses",
+                message=f"The pod gets {compliance.allocation_millicores[pod]}m of CPU, which is "
+                f"less than the {compliance.least_millicores[pod]}m it needs at the least.",
+                warning=True,
+            )
+        )
+    return effects
 
 
 def _notice(

@@ -38,6 +38,8 @@ class Standing:
     """Throttled above tau over the last 15 s."""
     lifted: BoolArray
     young: BoolArray
+    may_raise: BoolArray
+    """Nothing outside forbids it: the namespace, the kubelet, or how short it is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,6 +56,8 @@ class Wishes:
     protected: BoolArray
     contested: BoolArray
     """It has more than its share while others on the node wait for CPU."""
+    barred: BoolArray
+    """It should be raised, and may not be."""
     request: IntArray
     limit: IntArray
 
@@ -79,6 +83,8 @@ def wish(
     hard = standing.hard & targets.reservation.takes_part
     request, limit = _numbers(state, standing, targets)
     up_request, up_limit = request.up | (hard & limit.up), limit.up | (hard & request.up)
+    barred = (up_request | up_limit) & ~standing.may_raise
+    up_request, up_limit = up_request & ~barred, up_limit & ~barred
     down_request, down_limit = request.down & ~up_request, limit.down & ~up_limit
     contested = state.decisions.rationed[rows] & _contested(
         state, selection, standing, targets, up_request=up_request, up_limit=up_limit
@@ -104,6 +110,7 @@ def wish(
         dwelling=dwelling,
         protected=protected,
         contested=contested & cutting,
+        barred=barred,
         request=np.where(down_request, request.cut, request.target),
         limit=np.where(down_limit, limit.cut, limit.target),
     )
@@ -120,6 +127,9 @@ def _numbers(state: State, standing: Standing, targets: Targets) -> tuple[_Numbe
     # The kernel takes no smaller quota, whatever little the market has to give.
     limit = np.maximum(targets.ceiling_millicores, MIN_CEILING_MILLICORES)
     request = np.where(hard & has_limit, limit, targets.reservation_millicores)
+    # Without a request, its pod might become BestEffort.
+    least = np.minimum(facts.admitted_request[rows], MIN_CEILING_MILLICORES)
+    request = np.where(facts.kube[rows] & ~(hard & has_limit), np.maximum(request, least), request)
     return (
         _compare(
             parameters,

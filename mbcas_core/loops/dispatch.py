@@ -12,7 +12,8 @@ import numpy as np
 
 from mbcas_core import ledger
 from mbcas_core.effects import Effect, Lane, Order, Reason, SendOrders, Violation
-from mbcas_core.events import COUNTERS, CpuResources
+from mbcas_core.events import COUNTERS, CpuResources, Mode, Policy
+from mbcas_core.loops import kubelet
 from mbcas_core.signals.counters import PERIOD, QUOTA
 from mbcas_core.state import SentOrder, State
 from mbcas_core.units import MILLICORES_PER_CORE, BoolArray, FloatArray, IntArray
@@ -34,6 +35,15 @@ class Changes:
     value: FloatArray
     """What the change is worth to the budget; the largest go first."""
 
+    def patches(self, state: State) -> BoolArray:
+        """True where the change ends in a write to the API, and not in burst credit alone."""
+        table, facts, rows = state.ledger, state.fleet.rows, self.rows
+        new = self.request != table.desired_request[rows]
+        new |= facts.has_limit[rows] & (self.limit != table.desired_limit[rows])
+        patched: BoolArray = state.fleet.nodes.patches_pods[facts.node[rows]]
+        patched &= new | ~facts.kube[rows]
+        return patched
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dispatched:
@@ -51,14 +61,15 @@ def dispatch(state: State, changes: Changes, *, lane: Lane, now_seconds: float) 
     Args:
         state: Changed: what is sent is desired from now on.
         changes: What is wanted.
-        lane: Emergencies have their own half of the budget and a shorter spacing.
+        lane: Emergencies have their own half of the budget and a shorter spacing. What is released
+            may use the reserve: see `release`.
         now_seconds: The server's clock.
     """
     effects: list[Effect] = []
     spaced = _too_soon(state, changes.rows, lane, now_seconds)
     funded = _fund(state, changes, ~spaced, lane)
     sent = ~spaced & funded
-    sent &= _guard(state, changes, sent, effects)
+    sent &= _guard(state, changes, sent, lane, effects)
     if sent.any():
         effects.extend(_send(state, changes, sent, lane, now_seconds))
     return Dispatched(sent=sent, spaced=spaced, over_budget=~spaced & ~funded, effects=effects)
@@ -66,11 +77,9 @@ def dispatch(state: State, changes: Changes, *, lane: Lane, now_seconds: float) 
 
 def _too_soon(state: State, rows: IntArray, lane: Lane, now: float) -> BoolArray:
     parameters, fleet = state.parameters, state.fleet
-    patched = (
-        parameters.emergency_spacing_seconds
-        if lane == Lane.EMERGENCY
-        else parameters.pod_spacing_seconds
-    )
+    patched = np.full(rows.size, parameters.pod_spacing_seconds)
+    if lane == Lane.EMERGENCY:
+        patched = np.maximum(parameters.emergency_spacing_seconds, kubelet.hold_off(state, rows))
     own = fleet.nodes.patches_pods[fleet.rows.node[rows]]
     # A hundredth of slack: ticks do not come to the millisecond.
     spacing = np.where(own, patched, CGROUP_SPACING_SECONDS) - 0.01
@@ -79,7 +88,9 @@ def _too_soon(state: State, rows: IntArray, lane: Lane, now: float) -> BoolArray
     return soon
 
 
-def _guard(state: State, changes: Changes, sent: BoolArray, effects: list[Effect]) -> BoolArray:
+def _guard(
+    state: State, changes: Changes, sent: BoolArray, lane: Lane, effects: list[Effect]
+) -> BoolArray:
     """Drops the raises of a node whose sums would exceed its supply: a bug, so it is said."""
     fleet, rows = state.fleet, changes.rows
     counted = np.where(fleet.rows.has_limit[rows], changes.limit, changes.request)
@@ -96,6 +107,9 @@ def _guard(state: State, changes: Changes, sent: BoolArray, effects: list[Effect
     place = np.searchsorted(nodes, fleet.rows.node[rows[raising]])
     billed = state.billed(everyone.rows)
     bounds = (state.market.request_limit[nodes], state.market.limit_limit[nodes])
+    if lane == Lane.RELEASE:  # Admitted limits may add up to anything.
+        there = fleet.nodes.allocatable[nodes] - fleet.nodes.unmanaged[nodes]
+        bounds = (there, np.full(nodes.size, np.iinfo(np.int64).max))
     for rise, taken, bound in zip(rises, billed, bounds, strict=True):
         wanted = np.bincount(place, rise[raising], nodes.size)
         total = wanted + np.bincount(everyone.node_of_row, taken, nodes.size)
@@ -108,23 +122,30 @@ def _guard(state: State, changes: Changes, sent: BoolArray, effects: list[Effect
 
 
 def _fund(state: State, changes: Changes, allowed: BoolArray, lane: Lane) -> BoolArray:
-    """Takes tokens for the changes that end in an API write, the most valuable first."""
-    nodes = state.fleet.nodes
-    node = state.fleet.rows.node[changes.rows]
-    costs = allowed & nodes.patches_pods[node]
+    """Takes tokens for the changes that end in an API write, the most valuable first.
+
+    On Kubernetes the containers of a pod are patched together.
+    """
+    nodes, facts = state.fleet.nodes, state.fleet.rows
+    node, pod = facts.node[changes.rows], facts.pod[changes.rows]
+    costs = allowed & changes.patches(state)
+    together = facts.kube[changes.rows]
     funded = ~costs
+    paid: set[int] = set()
+    taken = 0
     order = np.flatnonzero(costs)
     order = order[np.argsort(-changes.value[order], kind="stable")]
     emergency = lane == Lane.EMERGENCY
     left = state.budget.available(emergency=emergency)
     for i in order.tolist():  # At most one budget's worth of orders is sent, so this is short.
-        if left == 0:
-            break
-        if nodes.order_tokens[node[i]] >= 1.0:
-            nodes.order_tokens[node[i]] -= 1.0
-            left -= 1
+        if together[i] and int(pod[i]) in paid:
             funded[i] = True
-    state.budget.take(int(np.count_nonzero(funded & costs)), emergency=emergency)
+        elif taken < left and nodes.order_tokens[node[i]] >= 1.0:
+            nodes.order_tokens[node[i]] -= 1.0
+            taken += 1
+            paid.add(int(pod[i]))
+            funded[i] = True
+    state.budget.take(taken, emergency=emergency)
     return funded
 
 
@@ -134,20 +155,24 @@ def _send(state: State, changes: Changes, sent: BoolArray, lane: Lane, now: floa
     ids = state.last_order_id + 1 + np.arange(rows.size)
     state.last_order_id += rows.size
     orders: dict[int, list[Order]] = defaultdict(list)
-    reasons = changes.reason[sent]
+    reasons, patches = changes.reason[sent], changes.patches(state)[sent]
+    slow = fleet.rows.kube[rows] & (limit == table.desired_limit[rows])
     for i, row in enumerate(rows.tolist()):
         reason = Reason(int(reasons[i]))
         order = _order(
             state,
             row,
+            CpuResources(request_millicores=int(request[i]), limit_millicores=int(limit[i])),
             order_id=int(ids[i]),
-            request=int(request[i]),
-            limit=int(limit[i]),
-            lane=lane,
             reason=reason,
+            lane=lane,
+            now=now,
         )
+        state.orders[order.order_id] = SentOrder(row, fleet.names[row], reason, bool(patches[i]))
         orders[int(fleet.rows.node[row])].append(order)
     ledger.send(table, rows, order_ids=ids, request=request, limit=limit, now_seconds=now)
+    # The kernel shows no change of a request.
+    table.awaited[rows[slow]] = False
     fleet.pods.order_time[fleet.rows.pod[rows]] = now
     return [
         SendOrders(node=fleet.node_names[node], orders=tuple(own)) for node, own in orders.items()
@@ -157,38 +182,36 @@ def _send(state: State, changes: Changes, sent: BoolArray, lane: Lane, now: floa
 def _order(
     state: State,
     row: int,
+    to: CpuResources,
     *,
     order_id: int,
-    request: int,
-    limit: int,
     lane: Lane,
     reason: Reason,
+    now: float,
 ) -> Order:
-    fleet, table = state.fleet, state.ledger
-    names, rows = fleet.names[row], fleet.rows
-    state.orders[order_id] = SentOrder(row, names, reason)
+    names, rows = state.fleet.names[row], state.fleet.rows
     has_limit = bool(rows.has_limit[row])
-    new_request = request != int(table.desired_request[row]) or request != int(
-        table.applied_request[row]
-    )
-    new_limit = has_limit and (
-        limit != int(table.desired_limit[row]) or limit != int(table.applied_limit[row])
-    )
     one = np.array([row])
+    burst: int | None = None
+    if has_limit:
+        alone = bool(now < rows.hold_until[row]) or rows.mode[row] == Mode.OFF
+        wanted = wanted_burst(state, one, np.array([to.limit_millicores]))
+        burst = 0 if alone else int(wanted[0])
+    kube = bool(rows.kube[row])
+    admitted_request = int(rows.admitted_request[row])
     return Order(
         order_id=order_id,
         pod_uid=names.pod_uid,
         namespace=names.namespace,
         pod=names.pod,
         container=names.container,
-        expected_generation=int(rows.generation[row]),
-        desired=CpuResources(
-            request_millicores=request if new_request else None,
-            limit_millicores=limit if new_limit else None,
+        expected_generation=int(
+            state.fleet.pods.generation[rows.pod[row]] if kube else rows.generation[row]
         ),
-        burst_usec=int(wanted_burst(state, one, np.array([limit]))[0]) if has_limit else None,
+        desired=_patch(state, row, to) if kube else _changed(state, row, to),
+        burst_usec=burst,
         admitted=CpuResources(
-            request_millicores=int(rows.admitted_request[row]),
+            request_millicores=None if kube and admitted_request == 0 else admitted_request,
             limit_millicores=int(rows.admitted_limit[row]) if has_limit else None,
         ),
         restore_exactly=bool(rows.strict[row] or state.hard_quota(one)[0]),
@@ -198,21 +221,52 @@ def _order(
     )
 
 
+def _changed(state: State, row: int, to: CpuResources) -> CpuResources:
+    """The numbers that are not what was sent, or not what is in force."""
+    table, request, limit = state.ledger, to.request_millicores, to.limit_millicores
+    new_request = request != int(table.desired_request[row]) or request != int(
+        table.applied_request[row]
+    )
+    new_limit = bool(state.fleet.rows.has_limit[row]) and (
+        limit != int(table.desired_limit[row]) or limit != int(table.applied_limit[row])
+    )
+    return CpuResources(
+        request_millicores=request if new_request else None,
+        limit_millicores=limit if new_limit else None,
+    )
+
+
+def _patch(state: State, row: int, to: CpuResources) -> CpuResources:
+    """The numbers that are not what the spec says; of a row with one number, both of them."""
+    table, facts = state.ledger, state.fleet.rows
+    request, limit = to.request_millicores, to.limit_millicores
+    has_limit = bool(facts.has_limit[row])
+    new_request = request != int(table.desired_request[row])
+    new_limit = has_limit and limit != int(table.desired_limit[row])
+    if has_limit and facts.policy[row] == Policy.HARD_QUOTA and request == limit:
+        new_request = new_limit = new_request or new_limit
+    return CpuResources(
+        request_millicores=request if new_request else None,
+        limit_millicores=limit if new_limit else None,
+    )
+
+
 def wanted_burst(state: State, rows: IntArray, limit: IntArray) -> IntArray:
     """Burst credit in microseconds that rows with these limits should have: one quota, or none."""
     if not state.parameters.burst_credit:
         return np.zeros(rows.size, np.int64)
     period = np.maximum(state.counters.counters[rows, PERIOD], 1)
     burst: IntArray = limit * period // MILLICORES_PER_CORE
-    patched = state.fleet.nodes.patches_pods[state.fleet.rows.node[rows]]
-    return np.where(patched, 0, burst)
+    nodes, node = state.fleet.nodes, state.fleet.rows.node[rows]
+    return np.where(nodes.patches_pods[node] & ~nodes.burst_writable[node], 0, burst)
 
 
-def burst_is_off(state: State, rows: IntArray) -> BoolArray:
-    """True where the burst credit in force is not what the row's quota calls for."""
+def burst_is_off(state: State, rows: IntArray, *, wanted: bool = True) -> BoolArray:
+    """True where the burst credit in force is not what the row's quota calls for, or not none."""
     quota = state.counters.counters[rows, QUOTA]
     in_force = state.counters.counters[rows, BURST]
-    wanted = wanted_burst(state, rows, state.ledger.applied_limit[rows])
-    off: BoolArray = np.abs(in_force - wanted) > 0.1 * wanted + 100
+    credit = wanted_burst(state, rows, state.ledger.applied_limit[rows])
+    wanted_credit = credit if wanted else np.zeros_like(credit)
+    off: BoolArray = np.abs(in_force - wanted_credit) > 0.1 * wanted_credit + 100
     off &= (quota > 0) & state.fleet.rows.has_limit[rows]
     return off

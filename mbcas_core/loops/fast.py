@@ -14,7 +14,7 @@ from mbcas_core.agents import needs
 from mbcas_core.effects import Effect, Lane, Reason
 from mbcas_core.events import Mode, Policy
 from mbcas_core.fleet import Selection
-from mbcas_core.loops import audit
+from mbcas_core.loops import audit, kubelet
 from mbcas_core.loops.dispatch import Changes, dispatch
 from mbcas_core.market.orders import Grants, OrderRows, clear_orders
 from mbcas_core.signals.counters import Seconds
@@ -62,6 +62,11 @@ def _triggered(state: State, rows: IntArray, now: float) -> tuple[IntArray, Bool
     policy = fleet.rows.policy[rows]
     able = fleet.rows.has_limit[rows] & (policy != Policy.REQUESTS_ONLY)
     able &= (fleet.rows.mode[rows] == Mode.AUTO) & ~fleet.rows.skipped[rows]
+    able &= ~fleet.rows.fixed[rows] & (now >= fleet.rows.hold_until[rows])
+    able &= kubelet.takes_orders(state, rows) & kubelet.may_raise(state, rows, now_seconds=now)
+    # A ceiling alone is never refused by a kubelet.
+    resting = now < fleet.pods.withdrawn_until[fleet.rows.pod[rows]]
+    able &= ~(resting & state.hard_quota(rows))
     able &= fleet.nodes.attached[fleet.rows.node[rows]] & ~state.decisions.rationed[rows]
     able &= ~np.isnan(state.decisions.time[rows])
     able &= (now >= table.rest_until[rows]) & (now >= table.foreign_until[rows])

@@ -6,6 +6,7 @@ from mbcas_core import ledger
 from mbcas_core.effects import Reason
 from mbcas_core.events import Mode
 from mbcas_core.fleet import Selection
+from mbcas_core.loops import kubelet, release
 from mbcas_core.loops.decide import Standing, Wishes
 from mbcas_core.market.targets import Targets
 from mbcas_core.state import State
@@ -38,6 +39,7 @@ def of(
     cases: list[tuple[BoolArray, Reason]] = [
         *_outside(state, standing, targets, now_seconds),
         *_moved(state, selection, standing, targets, wishes, raised=raised, cut=cut),
+        *_barred(state, standing, wishes, now_seconds),
         *_kept(state, selection, standing, targets, wishes),
     ]
     conditions = [condition for condition, _ in cases]
@@ -55,15 +57,23 @@ def _outside(
     few = state.windows.seconds[rows] < state.parameters.min_observed_seconds
     fixed = ~(targets.reservation.takes_part | targets.ceiling_headroom.takes_part)
     frozen = np.full(rows.size, state.frozen)
+    released = release.is_held(state, rows, now_seconds=now)
+    released |= (
+        fleet.rows.returns_request[rows] | fleet.rows.returns_limit[rows]
+    ) & release.is_owed(state, rows, now_seconds=now)
+    withdrawn = now < fleet.pods.withdrawn_until[fleet.rows.pod[rows]]
     return [
+        (released & fleet.rows.admitted_known[rows], Reason.RELEASED),
         (fleet.rows.skipped[rows], Reason.SKIPPED),
         (fleet.rows.mode[rows] != Mode.AUTO, Reason.MODE),
         (few, Reason.OBSERVING),
         (~standing.fresh, Reason.STALE),
         (fixed, Reason.FIXED_BY_POLICY),
         (frozen, Reason.FROZEN),
+        (kubelet.is_silent(state, rows), Reason.KUBELET_SILENT),
         (now < table.foreign_until[rows], Reason.CHANGED_ELSEWHERE),
         (ledger.in_flight(table, rows), Reason.IN_FLIGHT),
+        (kubelet.is_pending(state, rows) | withdrawn, Reason.WITHDRAWN),
         (now < table.rest_until[rows], Reason.BACKING_OFF),
         (~standing.settled, Reason.IN_FLIGHT),
     ]
@@ -101,6 +111,27 @@ def _moved(
         (cut & wishes.limited, Reason.CUT_LIMITED),
         (cut & targets.reclaim_bound, Reason.RECLAIM_BOUND),
         (cut, Reason.CUT),
+    ]
+
+
+def _barred(
+    state: State, standing: Standing, wishes: Wishes, now: float
+) -> list[tuple[BoolArray, Reason]]:
+    """Rows that should move, and wait for somebody else."""
+    table, rows = state.ledger, standing.rows
+    rests = kubelet.namespace_rests(state, rows, now_seconds=now)
+    request = np.where(
+        wishes.up_request | wishes.down_request, wishes.request, table.desired_request[rows]
+    )
+    limit = np.where(wishes.up_limit | wishes.down_limit, wishes.limit, table.desired_limit[rows])
+    moves = wishes.up_request | wishes.down_request | wishes.up_limit | wishes.down_limit
+    asked = moves & (request == table.desired_request[rows]) & (limit == table.desired_limit[rows])
+    steady = now < state.fleet.rows.steady_until[rows]
+    return [
+        (wishes.barred & rests, Reason.NAMESPACE_RESTS),
+        (wishes.barred & kubelet.is_failing(state, rows), Reason.IN_FLIGHT),
+        ((wishes.barred | wishes.protected) & steady, Reason.OBSERVING),
+        (asked & state.fleet.rows.kube[rows], Reason.IN_FLIGHT),
     ]
 
 

@@ -7,9 +7,9 @@ import numpy as np
 from mbcas_core import ledger
 from mbcas_core.agents import needs
 from mbcas_core.effects import Effect, Lane
-from mbcas_core.events import Mode
+from mbcas_core.events import Mode, Policy
 from mbcas_core.fleet import Selection
-from mbcas_core.loops import audit, consent, decide, reasons, record, response
+from mbcas_core.loops import audit, consent, decide, kubelet, reasons, record, release, response
 from mbcas_core.loops.decide import Standing, Wishes
 from mbcas_core.loops.dispatch import Changes, burst_is_off, dispatch
 from mbcas_core.loops.response import Cleared
@@ -17,7 +17,7 @@ from mbcas_core.market.orders import Grants, OrderRows, clear_orders
 from mbcas_core.market.targets import MarketNodes, MarketPods, MarketRows, Targets
 from mbcas_core.signals.windows import throttled_ratio
 from mbcas_core.state import State
-from mbcas_core.units import BoolArray, IntArray
+from mbcas_core.units import MIN_CEILING_MILLICORES, BoolArray, IntArray
 
 THROTTLED_SECONDS = 15
 
@@ -56,15 +56,18 @@ def run(state: State, nodes: IntArray, *, now_seconds: float) -> list[Effect]:
 def _stand(state: State, selection: Selection, now: float) -> Standing:
     fleet, table, rows = state.fleet, state.ledger, selection.rows
     resting = (now < table.rest_until[rows]) | (now < table.foreign_until[rows])
+    resting |= now < fleet.pods.withdrawn_until[fleet.rows.pod[rows]]
+    steady = now < fleet.rows.steady_until[rows]
+    ours = fleet.rows.request_set[rows] | fleet.rows.limit_set[rows]
     ratio = throttled_ratio(state.windows, rows, seconds=THROTTLED_SECONDS)
     billed_request, billed_limit = state.billed(rows)
     hard = state.hard_quota(rows)
     one = hard & fleet.rows.has_limit[rows]
     return Standing(
         rows=rows,
-        auto=(fleet.rows.mode[rows] == Mode.AUTO) & ~fleet.rows.skipped[rows],
+        auto=(fleet.rows.mode[rows] == Mode.AUTO) & _is_open(state, rows, now),
         fresh=state.fresh(rows, now_seconds=now),
-        settled=~_moving(state, rows, now) & ~resting,
+        settled=~_moving(state, rows, now) & ~resting & kubelet.takes_orders(state, rows),
         hard=hard,
         applied_request=np.where(one, table.applied_limit[rows], table.applied_request[rows]),
         applied_limit=table.applied_limit[rows],
@@ -73,8 +76,23 @@ def _stand(state: State, selection: Selection, now: float) -> Standing:
         throttled_ratio=ratio,
         throttled=ratio > fleet.rows.tau[rows],
         lifted=state.emergency.active[rows],
-        young=now - fleet.rows.seen_time[rows] < state.parameters.startup_grace_seconds,
+        young=_is_young(state, rows, now) | steady,
+        may_raise=kubelet.may_raise(state, rows, now_seconds=now) & ~(steady & ours),
     )
+
+
+def _is_open(state: State, rows: IntArray, now: float) -> BoolArray:
+    """True where something may be set: not skipped, not fixed, not released."""
+    facts = state.fleet.rows
+    closed = facts.skipped[rows] | facts.fixed[rows] | release.is_held(state, rows, now_seconds=now)
+    return ~closed
+
+
+def _is_young(state: State, rows: IntArray, now: float) -> BoolArray:
+    """True where a container has started a moment ago, or is still starting."""
+    facts = state.fleet.rows
+    young: BoolArray = now - facts.seen_time[rows] < state.parameters.startup_grace_seconds
+    return young | (facts.unready[rows] & (now < facts.starting_until[rows]))
 
 
 def _moving(state: State, rows: IntArray, now: float) -> BoolArray:
@@ -118,7 +136,7 @@ def _clear(state: State, selection: Selection, standing: Standing) -> list[Clear
         has_limit=fleet.rows.has_limit[rows],
         admitted_request_millicores=fleet.rows.admitted_request[rows],
         admitted_limit_millicores=fleet.rows.admitted_limit[rows],
-        reservation_need_millicores=state.decisions.reservation_need[rows],
+        reservation_need_millicores=_bound_need(state, standing),
         ceiling_need_millicores=state.decisions.ceiling_need[rows],
         fixed_reservation_millicores=standing.billed_request,
         fixed_ceiling_millicores=standing.billed_limit,
@@ -135,8 +153,8 @@ def _clear(state: State, selection: Selection, standing: Standing) -> list[Clear
         unmanaged_millicores=fleet.nodes.unmanaged[selection.nodes],
     )
     cleared = response.clear(state, rows, market_rows, pods, nodes)
-    recommend = (fleet.rows.mode[rows] == Mode.RECOMMEND) & ~fleet.rows.skipped[rows]
-    recommend &= standing.fresh
+    recommend = (fleet.rows.mode[rows] == Mode.RECOMMEND) & standing.fresh
+    recommend &= ~fleet.rows.skipped[rows] & ~fleet.rows.fixed[rows]
     shown = np.zeros(selection.pods.size, np.bool_)
     shown[selection.pod_of_row[recommend]] = True
     _note_cleared(state, selection, cleared, rows=~recommend, pods=~shown)
@@ -146,6 +164,20 @@ def _clear(state: State, selection: Selection, standing: Standing) -> list[Clear
     shadow = response.clear(state, rows, everyone, pods, nodes)
     _note_cleared(state, selection, shadow, rows=recommend, pods=shown)
     return [cleared, shadow]
+
+
+def _bound_need(state: State, standing: Standing) -> IntArray:
+    """The reservation needs, below the limit where the two must not be equal."""
+    facts, rows = state.fleet.rows, standing.rows
+    need = state.decisions.reservation_need[rows]
+    limit = np.where(
+        facts.policy[rows] == Policy.REQUESTS_ONLY,
+        state.ledger.desired_limit[rows],
+        facts.admitted_limit[rows],
+    )
+    most = np.maximum(limit - MIN_CEILING_MILLICORES, facts.admitted_request[rows])
+    apart = facts.keeps_gap[rows] & facts.has_limit[rows]
+    return np.where(apart, np.minimum(need, most), need)
 
 
 def _note_cleared(
@@ -248,4 +280,8 @@ def _worth_sending(
     ):
         up |= rises & (new > applied) & ((new - applied >= least) | (new == wished))
         cut |= falls & (new < applied)
-    return up, cut & ~up
+    # What a spec says already is the kubelet's business: it was asked, and once is enough.
+    table, rows = state.ledger, standing.rows
+    asked = state.fleet.rows.kube[rows] & (request == table.desired_request[rows])
+    asked &= ~state.fleet.rows.has_limit[rows] | (limit == table.desired_limit[rows])
+    return up & ~asked, cut & ~up & ~asked

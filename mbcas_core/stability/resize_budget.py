@@ -5,6 +5,7 @@ the budget is theirs alone. Only orders that end in an API write draw at all. Wh
 token is not queued: the next round decides anew.
 """
 
+import math
 from dataclasses import dataclass
 
 BUCKET_SECONDS = 5.0
@@ -23,6 +24,7 @@ class ResizeBudget:
     shared: float = 0.0
     emergency: float = 0.0
     time_seconds: float | None = None
+    paused_until: float = -math.inf
 
     def refill(self, *, rate_per_second: float, now_seconds: float) -> None:
         """Adds what accrued since the last call; the first call fills the buckets."""
@@ -33,8 +35,14 @@ class ResizeBudget:
         self.shared = min(full, self.shared + half * max(elapsed, 0.0))
         self.emergency = min(full, self.emergency + half * max(elapsed, 0.0))
 
+    def pause(self, *, until_seconds: float) -> None:
+        """Gives nothing out until then: the API server asked for it."""
+        self.paused_until = max(self.paused_until, until_seconds)
+
     def available(self, *, emergency: bool) -> int:
         """Whole tokens that may be taken now."""
+        if self.time_seconds is not None and self.time_seconds < self.paused_until:
+            return 0
         return int(self.shared) + (int(self.emergency) if emergency else 0)
 
     def take(self, count: int, *, emergency: bool) -> None:

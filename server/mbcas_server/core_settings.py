@@ -95,8 +95,12 @@ class CoreSettings(BaseSettings):
     policy: PolicyName = "limits-only"
     """Which numbers the market sets for containers that do not say: the ceiling only
     ("limits-only"), both, the reservation only, or one number for both ("hard-quota")."""
+    canary_share: float = _CORE.canary_share
+    """Share of the pods that may be in mode auto, 0 to 1. Which ones depends on their uid alone;
+    the others are in mode recommend instead."""
     burst_credit: bool = _CORE.burst_credit
-    """Let unused quota carry over, up to one quota. Only where shims write cgroups."""
+    """Let unused quota carry over, up to one quota. Only where shims may write it: everywhere in
+    local mode, on Kubernetes where it was allowed."""
 
     round_period_seconds: float = _CORE.round_period_seconds
     """Time between two clearings of a node, 1 to 600. Shorter reacts sooner and writes more."""
@@ -205,6 +209,8 @@ class CoreSettings(BaseSettings):
     """Orders a second for the whole cluster; unset: max(10, 0.02 x nodes), at most 100."""
     node_orders_per_second: float = _CORE.node_orders_per_second
     """Orders a second for one node whose shim patches pods; no bound where it writes cgroups."""
+    fast_node_orders_per_second: float = _CORE.fast_node_orders_per_second
+    """The same from Kubernetes 1.36 on, whose kubelets carry resizes out at once."""
 
     audit_share: float = _CORE.audit_share
     """Share of each node's rounds whose every property is audited, 0 to 1. Findings are counted in
