@@ -220,6 +220,7 @@ async def test_an_object_that_is_there_already_is_taken_over(
     async with rigged(cluster, tmp_path) as rig:
         pod, link = key_of(await rig.pod()), rig.attach()
         spoiled = to_object(pod, {"other": part()})
+        spoiled["metadata"]["generation"] = 1
         spoiled["spec"]["containers"][0]["admitted"]["limit"] = "much"
         cluster.put("podallocations", spoiled)
         await rig.eventually(rig.metrics.pod_allocations_ignored._value.get)
