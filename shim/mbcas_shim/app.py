@@ -25,7 +25,7 @@ from mbcas_shim.kube.api import KubeApi, find_api
 from mbcas_shim.kube.container_paths import ContainerPaths
 from mbcas_shim.kube.enforce_resize import ResizeEnforcer
 from mbcas_shim.kube.pod_source import PodSource
-from mbcas_shim.kube.resizer import Resizer
+from mbcas_shim.kube.resizer import AT_ONCE, Resizer
 from mbcas_shim.kube.start_check import StartCheck
 from mbcas_shim.local import LocalSource
 from mbcas_shim.order_queue import OrderQueue
@@ -68,7 +68,11 @@ class App:
         )
         self._failsafe.spread_max_seconds = node.failsafe_spread_max_seconds
         self._orders = OrderQueue(
-            clock=clock, enforcer=self._enforcer, outbox=self._outbox, counters=self.counters
+            clock=clock,
+            enforcer=self._enforcer,
+            outbox=self._outbox,
+            counters=self.counters,
+            at_once=node.orders_at_once,
         )
         directives = Directives(
             sampler=self._sampler,
@@ -82,6 +86,8 @@ class App:
                 server_address=settings.server_address,
                 node_name=settings.node_name,
                 token_file=settings.token_file,
+                server_ca=settings.server_ca,
+                server_name=settings.server_name,
                 instance=pb.ShimInstance(
                     boot_id=boot_id,
                     start_monotonic_usec=round(clock.now_seconds() * 1e6),
@@ -237,6 +243,7 @@ class _Node:
     enforcer: NodeEnforcer
     tasks: tuple[tuple[str, Callable[[], Coroutine[None, None, None]]], ...] = ()
     failsafe_spread_max_seconds: float = 0.0
+    orders_at_once: int = 1
 
 
 def _local(parts: _Parts, clock: Clock, uniform: Callable[[], float]) -> _Node:
@@ -288,6 +295,7 @@ def _kubernetes(parts: _Parts, clock: Clock, uniform: Callable[[], float]) -> _N
         enforcer=enforcer,
         tasks=(("pods", source.run), ("rights", check.run)),
         failsafe_spread_max_seconds=_FAILSAFE_SPREAD_MAX_SECONDS,
+        orders_at_once=AT_ONCE,
     )
 
 

@@ -19,6 +19,7 @@ from mbcas_shim.directives import Directives
 from mbcas_shim.errors import ConfigurationError, ShimError, SupersededError
 from mbcas_shim.outbox import Outbox
 from mbcas_shim.settings import read_token
+from mbcas_shim.tls import channel_credentials, explain_handshake
 
 FIRST_DIRECTIVE_SECONDS = 10.0  # The settings come at once; a server that is up needs no longer.
 _BACKOFF_FIRST_SECONDS = 0.25
@@ -48,6 +49,9 @@ class Connection:
     node_name: str
     instance: pb.ShimInstance
     token_file: Path | None = None
+    server_ca: Path | None = None
+    """With it the connection is encrypted."""
+    server_name: str | None = None
 
 
 class StreamSilentError(ShimError):
@@ -97,10 +101,10 @@ class Uplink:
         await self._directives.begin_stream()
         try:
             metadata = self._metadata()
+            opened = self._open_channel()
         except ConfigurationError as error:
             return str(error)
-        address = self._connection.server_address
-        async with grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS) as channel:
+        async with opened as channel:
             call: Call = rpc.NodeLinkStub(channel).Connect(metadata=metadata)
             end = f"no directive within {FIRST_DIRECTIVE_SECONDS:.0f} s"
             try:
@@ -109,7 +113,28 @@ class Uplink:
                 pass
             finally:
                 call.cancel()
+        return await self._explained(end)
+
+    def _open_channel(self) -> grpc.aio.Channel:
+        """Prepares a channel, whose connection is made by the first call."""
+        connection = self._connection
+        if connection.server_ca is None:
+            return grpc.aio.insecure_channel(connection.server_address, options=_CHANNEL_OPTIONS)
+        options: tuple[tuple[str, int | str], ...] = _CHANNEL_OPTIONS
+        if connection.server_name is not None:
+            options += (("grpc.ssl_target_name_override", connection.server_name),)
+        credentials = channel_credentials(connection.server_ca)
+        return grpc.aio.secure_channel(connection.server_address, credentials, options=options)
+
+    async def _explained(self, end: str) -> str:
+        """Adds what is wrong with the certificate, where a stream did not even begin."""
+        connection = self._connection
+        if connection.server_ca is None or self._has_server_spoken:
             return end
+        advice = await explain_handshake(
+            connection.server_address, connection.server_ca, connection.server_name
+        )
+        return advice or end
 
     async def _talk(self, call: Call) -> str:
         async with asyncio.TaskGroup() as group:

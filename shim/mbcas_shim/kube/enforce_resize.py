@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from mbcas.v1 import node_link_pb2 as pb
 from mbcas_shim.clock import Clock
 from mbcas_shim.inventory import Row
-from mbcas_shim.inventory import Row
 from mbcas_shim.kube.resize_answers import UNSUPPORTED, Verdict
 from mbcas_shim.kube.resize_patch import plan_orders
 from mbcas_shim.kube.resizer import Memory, Resizer
@@ -65,12 +64,6 @@ class ResizeEnforcer:
 
     def release(self, row: Row) -> None:
         """Does nothing: the pod ends, and its cgroups with it."""
-
-    def admit(self, row: Row) -> None:
-        """Leaves it as it is: who made the pod has set its values."""
-
-    def release(self, row: Row) -> None:
-        """Leaves it as it is: its pod has gone, or holds nothing any more."""
 
     async def leave(self) -> int:
         """Changes no limit: what is in force stays right while another shim starts."""
