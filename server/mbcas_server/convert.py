@@ -28,7 +28,7 @@ from mbcas_core.events import (
     Samples,
 )
 from mbcas_core.units import MAX_MILLICORES, USEC_PER_SECOND
-from mbcas_server.annotations import PriorityBounds, parse_annotations
+from mbcas_server.annotations import SYSTEM_CLASSES, PriorityBounds, parse_annotations
 from mbcas_server.surroundings import Alone, Remembered, Surroundings
 
 HANDLE_MAX = 1_000_000
@@ -344,6 +344,7 @@ def _container(
         qos=QosClass(given.qos_class) if given.qos_class in (*QosClass,) else None,
         guaranteed_but_for_cpu=given.guaranteed_but_for_cpu,
         scaled_by_requests=reading.surroundings.is_scaled(given),
+        system_critical=given.priority_class_name in SYSTEM_CLASSES,
         # Only Kubernetes knows: a shim that owns its cgroups leaves the class unspecified.
         ready=given.ready or not given.qos_class,
         age_seconds=_age_seconds(given, reading.unix_seconds),
