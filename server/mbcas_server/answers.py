@@ -65,6 +65,8 @@ class Answers:
             min_acceptable_millicores=view.min_acceptable_millicores,
             refused=view.refused,
             credits=view.credits,
+            skip_reason=view.skip_reason,
+            status_lag_seconds=view.status_lag_seconds,
         )
 
     def decision(self, view: DecisionView) -> market_pb2.Decision:

@@ -14,6 +14,7 @@ import grpc
 from mbcas_core.rounds import Rounds
 from mbcas_server.allocations import Allocations
 from mbcas_server.auth import Authenticator, NoAuthentication, SharedToken, TokenFileError
+from mbcas_server.checkpoint import Checkpoint
 from mbcas_server.clock import Clock, SystemClock
 from mbcas_server.core import Core, RoundsCore
 from mbcas_server.core_thread import SWITCH_SECONDS, CoreThread
@@ -29,6 +30,7 @@ from mbcas_server.node_link import NodeLinks
 from mbcas_server.operator_service import OperatorService
 from mbcas_server.rpc import Guard, RpcServer, make_server
 from mbcas_server.settings import Settings
+from mbcas_server.shell import Shell
 from mbcas_server.status import RefusedError
 from mbcas_server.surroundings import Alone as NothingAround
 from mbcas_server.surroundings import Surroundings
@@ -108,6 +110,7 @@ class _Surface:
     authenticator: Authenticator
     surroundings: Surroundings
     kube_objects: KubeObjects | None
+    checkpoint: Checkpoint | None
 
 
 @asynccontextmanager
@@ -119,14 +122,14 @@ async def serving(settings: Settings, core: Core, clock: Clock) -> AsyncIterator
     """
     metrics = Metrics()
     links = Links(nodes_max=settings.max_nodes)
-    watchers = Watchers(watchers_max=settings.watchers_max)
-    live = LiveMarkets()
-    thread = CoreThread(core)
-    allocations = Allocations(live=live, metrics=metrics)
+    core_thread = CoreThread(core)
     displaced = asyncio.Event()
-    async with _surface(settings, clock, metrics, links, displaced) as surface:
+    shell = Shell(settings=settings, core=core_thread, clock=clock, metrics=metrics, links=links)
+    async with _surface(shell, displaced) as surface:
+        live, watchers = LiveMarkets(), Watchers(watchers_max=settings.watchers_max)
+        allocations = Allocations(live=live, metrics=metrics)
         driver = Driver(
-            core=thread,
+            core=core_thread,
             links=links,
             live=live,
             watchers=watchers,
@@ -136,33 +139,17 @@ async def serving(settings: Settings, core: Core, clock: Clock) -> AsyncIterator
             leadership=surface.leadership,
             kube_objects=surface.kube_objects,
         )
-        rpc = make_server(
-            settings=settings,
-            guard=Guard(surface.authenticator, surface.leadership, metrics),
-            allocations=allocations,
-            market=MarketService(
-                core=thread, watchers=watchers, settings=settings, clock=clock, metrics=metrics
-            ),
-            node_links=_node_links(links, settings, clock, metrics, surface),
-            operator=OperatorService(
-                core=thread, driver=driver, leadership=surface.leadership, clock=clock
-            ),
-        )
+        rpc = _make_rpc(shell, surface, driver, watchers, allocations)
         health = _Health(driver, rpc, surface.leadership, clock)
-        market_metrics = MarketMetrics(
-            thread, clock, containers_max=settings.metrics_containers_max
-        )
-        web = (
-            _make_web(settings, metrics, market_metrics, health) if settings.http_address else None
-        )
+        web = _make_web(shell, health) if settings.http_address else None
         listen_address = _listen(rpc, settings, metrics)
         await health.tell()
         await rpc.server.start()
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(driver.run(), name="driver"),
-                group.create_task(health.run(), name="health"),
-            ]
+            telling = group.create_task(health.run(), name="health")
+            tasks = [group.create_task(driver.run(), name="driver")]
+            if surface.checkpoint is not None:
+                tasks.append(group.create_task(surface.checkpoint.run(), name="checkpoint"))
             if web is not None:
                 web.start()
             try:
@@ -175,39 +162,62 @@ async def serving(settings: Settings, core: Core, clock: Clock) -> AsyncIterator
                     displaced=displaced,
                 )
             finally:
+                telling.cancel()
                 await _stop(rpc, links, watchers, settings)
                 for task in tasks:
                     task.cancel()
+                if surface.checkpoint is not None:
+                    await surface.checkpoint.write()
                 if web is not None:
                     await web.stop()
-                thread.close()
+                core_thread.close()
                 await allocations.close()
 
 
-def _node_links(
-    links: Links, settings: Settings, clock: Clock, metrics: Metrics, surface: _Surface
-) -> NodeLinks:
-    return NodeLinks(
-        links=links,
+def _make_rpc(
+    shell: Shell,
+    surface: _Surface,
+    driver: Driver,
+    watchers: Watchers,
+    allocations: Allocations,
+) -> RpcServer:
+    settings, clock, metrics = shell.settings, shell.clock, shell.metrics
+    return make_server(
         settings=settings,
-        clock=clock,
-        metrics=metrics,
-        leadership=surface.leadership,
-        surroundings=surface.surroundings,
+        guard=Guard(surface.authenticator, surface.leadership, metrics),
+        allocations=allocations,
+        market=MarketService(
+            core=shell.core, watchers=watchers, settings=settings, clock=clock, metrics=metrics
+        ),
+        node_links=NodeLinks(
+            links=shell.links,
+            settings=settings,
+            clock=clock,
+            metrics=metrics,
+            leadership=surface.leadership,
+            surroundings=surface.surroundings,
+        ),
+        operator=OperatorService(
+            core=shell.core, driver=driver, leadership=surface.leadership, clock=clock
+        ),
     )
 
 
 @asynccontextmanager
-async def _surface(
-    settings: Settings, clock: Clock, metrics: Metrics, links: Links, displaced: asyncio.Event
-) -> AsyncIterator[_Surface]:
+async def _surface(shell: Shell, displaced: asyncio.Event) -> AsyncIterator[_Surface]:
+    settings, clock = shell.settings, shell.clock
     if not settings.kubernetes:
-        metrics.leading.set(1)
+        shell.metrics.leading.set(1)
+        leadership = Alone(settings.server_epoch or int(clock.unix_seconds()))
+        checkpoint = _checkpoint(shell, leadership)
+        if checkpoint is not None:
+            await checkpoint.read()
         yield _Surface(
-            leadership=Alone(settings.server_epoch or int(clock.unix_seconds())),
+            leadership=leadership,
             authenticator=_authenticator(settings),
             surroundings=NothingAround(),
             kube_objects=None,
+            checkpoint=checkpoint,
         )
         return
     # Its client takes most of a second to import.
@@ -215,20 +225,35 @@ async def _surface(
     from mbcas_server.kube.wiring import NoNamespaceError, on_kubernetes  # noqa: PLC0415
 
     async def prepare() -> None:
-        pass
+        if surface.checkpoint is not None:
+            await surface.checkpoint.read()
 
     try:
-        async with on_kubernetes(
-            settings, clock, metrics, links, prepare=prepare, displaced=displaced.set
-        ) as cluster:
-            yield _Surface(
+        async with on_kubernetes(shell, prepare=prepare, displaced=displaced.set) as cluster:
+            surface = _Surface(
                 leadership=cluster.leadership,
                 authenticator=cluster.authenticator,
-                surroundings=NothingAround(),
-                kube_objects=None,
+                surroundings=cluster.objects.surroundings,
+                kube_objects=cluster.objects,
+                checkpoint=_checkpoint(shell, cluster.leadership),
             )
+            yield surface
     except (CannotConnectError, NoNamespaceError) as error:
         raise CannotStartError(str(error)) from error
+
+
+def _checkpoint(shell: Shell, leadership: Leadership) -> Checkpoint | None:
+    settings = shell.settings
+    if settings.checkpoint_path is None:
+        return None
+    return Checkpoint(
+        path=settings.checkpoint_path,
+        period_seconds=settings.checkpoint_period_seconds,
+        core=shell.core,
+        leadership=leadership,
+        clock=shell.clock,
+        metrics=shell.metrics,
+    )
 
 
 def _authenticator(settings: Settings) -> Authenticator:
@@ -291,14 +316,16 @@ class _Health:
             await self._clock.sleep_until(self._clock.now_seconds() + HEALTH_CHECK_SECONDS)
 
 
-def _make_web(
-    settings: Settings, metrics: Metrics, market_metrics: MarketMetrics, health: _Health
-) -> Web:
+def _make_web(shell: Shell, health: _Health) -> Web:
+    settings = shell.settings
+    market_metrics = MarketMetrics(
+        shell.core, shell.clock, containers_max=settings.metrics_containers_max
+    )
     host, _, port = settings.http_address.rpartition(":")
     try:
         return Web(
             (host.strip("[]"), int(port)),
-            registry=metrics.registry,
+            registry=shell.metrics.registry,
             gather=market_metrics.gather,
             is_healthy=health.is_healthy,
             is_ready=health.is_ready,

@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from mbcas_core import explain
+import numpy as np
+from numpy.typing import NDArray
+
+from mbcas_core import explain, learned
 from mbcas_core.effects import Effect
 from mbcas_core.events import Event
 from mbcas_core.market.allocate import LiveMarket
@@ -33,6 +36,10 @@ class Core(Protocol):
     def live_markets(self) -> dict[str, LiveMarket]: ...
 
     def release_progress(self, namespace: str, pod: str) -> tuple[int, int]: ...
+
+    def learned(self) -> Mapping[str, NDArray[np.generic]]: ...
+
+    def restore_learned(self, arrays: Mapping[str, NDArray[np.generic]]) -> int: ...
 
 
 class RoundsCore:
@@ -68,16 +75,10 @@ class RoundsCore:
         return explain.live_markets(self._rounds)
 
     def release_progress(self, namespace: str, pod: str) -> tuple[int, int]:
-        rows = [
-            row
-            for node in self.node_names()
-            for row in self.market_view(node, include_containers=True).containers
-            if row.namespace == (namespace or row.namespace) and row.pod == (pod or row.pod)
-        ]
-        moved = [
-            row
-            for row in rows
-            for good in (row.reservation, row.ceiling)
-            if good.admitted_millicores not in (good.applied_millicores, None)
-        ]
-        return len(rows), len(moved)
+        return explain.release_progress(self._rounds, namespace, pod)
+
+    def learned(self) -> Mapping[str, NDArray[np.generic]]:
+        return learned.export(self._rounds)
+
+    def restore_learned(self, arrays: Mapping[str, NDArray[np.generic]]) -> int:
+        return learned.restore(self._rounds, arrays)

@@ -34,8 +34,6 @@ class Link:
     arrived_seconds: float | None = None
     """When the oldest report came that no tick has taken in; None where there is none."""
     heartbeat_due_seconds: float = -math.inf
-    namespaces: set[str] = field(default_factory=set)
-    """Where its containers are, or were since the last full inventory."""
     inventory_requested: bool = False
     """Whether the shim has been asked for the inventory that its inbox wants."""
 

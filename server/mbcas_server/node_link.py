@@ -176,9 +176,6 @@ class NodeLinks:
             self.metrics.annotations_refused.inc(len(report.annotation_refusals))
             for refusal in report.annotation_refusals:
                 self._warn("annotation left out", link.node, refusal)
-        if report.full_inventory:
-            link.namespaces.clear()
-        link.namespaces.update(facts.namespace for facts in report.containers)
         if link.arrived_seconds is None:
             link.arrived_seconds = self.clock.now_seconds()
         self.links.mark_due(link)

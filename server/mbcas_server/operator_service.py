@@ -73,7 +73,9 @@ class OperatorService:
             containers,
             remaining,
         )
-        return pb.ReleaseResponse(containers=containers, remaining=remaining)
+        return pb.ReleaseResponse(
+            containers=containers, remaining=remaining, frozen=self.leadership.frozen
+        )
 
 
 def _check(request: pb.ReleaseRequest) -> None:

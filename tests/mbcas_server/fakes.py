@@ -3,7 +3,7 @@
 import asyncio
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from numpy.typing import NDArray
 
 from mbcas.v1 import node_link_pb2 as pb
 from mbcas_core.effects import Effect, Lane, Order, Reason
@@ -59,6 +60,7 @@ class FakeCore:
         self.changed_at: dict[str, int] = {}
         self.pods: dict[tuple[str, str], list[DecisionView]] = {}
         self.unreleased = 0
+        self.arrays: dict[str, NDArray[np.generic]] = {"version": np.array([1])}
 
     def handle(self, event: Event) -> list[Effect]:
         self.events.append(event)
@@ -97,6 +99,13 @@ class FakeCore:
     def release_progress(self, namespace: str, pod: str) -> tuple[int, int]:
         del pod
         return (5, self.unreleased) if namespace != "empty" else (0, 0)
+
+    def learned(self) -> Mapping[str, NDArray[np.generic]]:
+        return self.arrays
+
+    def restore_learned(self, arrays: Mapping[str, NDArray[np.generic]]) -> int:
+        self.arrays = dict(arrays)
+        return len(arrays)
 
     def of_type(self, kind: type[Any]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]

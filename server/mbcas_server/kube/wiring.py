@@ -1,29 +1,25 @@
 """What a server on Kubernetes has beside the others, put together for `app`."""
 
 import asyncio
-import logging
 import socket
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from mbcas_server.auth import KubernetesAuthenticator
-from mbcas_server.clock import Clock
-from mbcas_server.kube.client import connect
+from mbcas_server.kube.client import KubeClient, connect
 from mbcas_server.kube.lease import LeaseLeadership
+from mbcas_server.kube.objects import OwnObjects
 from mbcas_server.kube.reviews import KubeReviews
 from mbcas_server.kube.watches import ClusterWatches
-from mbcas_server.links import Links
-from mbcas_server.metrics import Metrics
 from mbcas_server.settings import Settings
+from mbcas_server.shell import Shell
 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 """Where every pod finds its own."""
-
-logger = logging.getLogger(__name__)
 
 
 class NoNamespaceError(Exception):
@@ -32,18 +28,16 @@ class NoNamespaceError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """Who decides, who may call, and what the cluster knows."""
+    """Who decides, who may call, and what the cluster adds."""
 
     leadership: LeaseLeadership
     authenticator: KubernetesAuthenticator
+    objects: OwnObjects
 
 
 @asynccontextmanager
 async def on_kubernetes(
-    settings: Settings,
-    clock: Clock,
-    metrics: Metrics,
-    links: Links,
+    shell: Shell,
     *,
     prepare: Callable[[], Awaitable[None]],
     displaced: Callable[[], None],
@@ -51,10 +45,7 @@ async def on_kubernetes(
     """Connects, follows the cluster, and takes the Lease once it is free.
 
     Args:
-        settings: Those of a server with `kubernetes`.
-        clock: The time.
-        metrics: Where failures are counted.
-        links: The streams that a change of the cluster concerns.
+        shell: What there is already.
         prepare: What else must be done before this server decides.
         displaced: Called once another server decides.
 
@@ -62,64 +53,92 @@ async def on_kubernetes(
         CannotConnectError: There is no way to an API server.
         NoNamespaceError: There is no place for the Lease.
     """
-    namespace = _namespace(settings)
-    client = await connect(settings.kubeconfig)
-    watches = ClusterWatches(
-        client=client, clock=clock, metrics=metrics, on_change=_Reviewer(links).review
-    )
-
-    async def load() -> None:
-        for mirror in watches.mirrors:
-            await mirror.start()
-        await prepare()
-
-    leadership = LeaseLeadership(
-        client=client,
-        clock=clock,
-        metrics=metrics,
-        settings=settings,
-        namespace=namespace,
-        identity=f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}",
-        prepare=load,
-        end_streams=links.end_streams,
-        lose=displaced,
-    )
-    reviews = KubeReviews(client=client, clock=clock, metrics=metrics)
-    authenticator = KubernetesAuthenticator(
-        reviews, shim_service_account=settings.shim_service_account
-    )
+    namespace = _namespace(shell.settings)
+    client = await connect(shell.settings.kubeconfig)
     failure: Exception | None = None
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(leadership.run(), name="lease")]
-            tasks += [
-                group.create_task(mirror.run(), name=f"watch {mirror.path}")
-                for mirror in watches.mirrors
-            ]
+            tasks: list[asyncio.Task[None]] = []
+            cluster = _make(
+                shell,
+                client,
+                namespace,
+                start=lambda name, work: tasks.append(group.create_task(work, name=name)),
+                prepare=prepare,
+                displaced=displaced,
+            )
             try:
-                yield Cluster(leadership=leadership, authenticator=authenticator)
+                yield cluster
             except Exception as error:  # noqa: BLE001 - raised below: the group would wrap it.
                 failure = error
             for task in tasks:
                 task.cancel()
-        await leadership.give_up()
+        await cluster.leadership.give_up()
     finally:
         await client.close()
     if failure is not None:
         raise failure
 
 
-class _Reviewer:
-    """Has the shims send anew what a change of the cluster concerns."""
+def _make(
+    shell: Shell,
+    client: KubeClient,
+    namespace: str,
+    *,
+    start: Callable[[str, Coroutine[None, None, None]], None],
+    prepare: Callable[[], Awaitable[None]],
+    displaced: Callable[[], None],
+) -> Cluster:
+    clock, metrics, links = shell.clock, shell.metrics, shell.links
 
-    def __init__(self, links: Links) -> None:
-        self._links = links
+    def review(namespaces: AbstractSet[str], nodes: AbstractSet[str]) -> None:
+        objects.surroundings_changed(namespaces, nodes)
 
-    def review(self, namespaces: AbstractSet[str], nodes: AbstractSet[str]) -> None:
-        for link in self._links.connected():
-            if link.node in nodes or not link.namespaces.isdisjoint(namespaces):
-                link.inbox.ask_inventory("cluster")
-                self._links.mark_due(link)
+    watches = ClusterWatches(
+        client=client,
+        clock=clock,
+        metrics=metrics,
+        on_change=review,
+    )
+
+    async def load() -> None:
+        """Reads what must be known before the first report is taken in."""
+        for mirror in watches.mirrors:
+            await mirror.start()
+        # Not before the Lease is held: the one who held it may have written until then.
+        await objects.start()
+        start("objects", objects.run())
+        await prepare()
+
+    leadership = LeaseLeadership(
+        client=client,
+        clock=clock,
+        metrics=metrics,
+        settings=shell.settings,
+        namespace=namespace,
+        identity=f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}",
+        prepare=load,
+        end_streams=links.end_streams,
+        lose=displaced,
+    )
+    objects = OwnObjects(
+        client=client,
+        facts=watches,
+        leadership=leadership,
+        links=links,
+        core=shell.core,
+        settings=shell.settings,
+        clock=clock,
+        metrics=metrics,
+    )
+    for mirror in watches.mirrors:
+        start(f"watch {mirror.path}", mirror.run())
+    start("lease", leadership.run())
+    authenticator = KubernetesAuthenticator(
+        KubeReviews(client=client, clock=clock, metrics=metrics),
+        shim_service_account=shell.settings.shim_service_account,
+    )
+    return Cluster(leadership=leadership, authenticator=authenticator, objects=objects)
 
 
 def _namespace(settings: Settings) -> str:
