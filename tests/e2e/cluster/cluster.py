@@ -88,7 +88,7 @@ def bring_up(say: Callable[[str], None]) -> Cluster:
     """
     folder = Path(tempfile.mkdtemp(prefix="mbcas-e2e-"))
     say(f"cluster in {folder}")
-    etcd_port, peer_port, api_port, kubelet_port = _free_ports(4)
+    etcd_port, peer_port, api_port, kubelet_port = free_ports(4)
     cluster = Cluster(
         folder=folder, api_port=api_port, kubelet_port=kubelet_port, etcd_port=etcd_port
     )
@@ -213,7 +213,7 @@ def _start_controllers(processes: Processes, cluster: Cluster) -> None:
         "--leader-elect=false",
         "--authentication-skip-lookup",
     ]
-    scheduler_port, manager_port = _free_ports(2)
+    scheduler_port, manager_port = free_ports(2)
     processes.start(
         "kube-scheduler", [find("kube-scheduler"), *common, f"--secure-port={scheduler_port}"]
     )
@@ -330,7 +330,8 @@ def _node_is_ready(cluster: Cluster) -> bool:
     return done.stdout == "True"
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Returns ports of loopback that nobody listens at now."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for taken in sockets:
