@@ -135,7 +135,7 @@ class Resizer:
         name = "order_failed" if verdict.outcome == pb.OUTCOME_FAILED else "order_refused"
         words = f"{pod.namespace}/{pod.name}: {verdict.status} {verdict.cause}: {verdict.message}"
         self.counters.count(name, words)
-        return await self._explained(verdict)
+        return await self._explained(pod, verdict)
 
     def _took(
         self,
@@ -161,13 +161,15 @@ class Resizer:
             del memory.sent[min(memory.sent)]
         return verdict
 
-    async def _explained(self, verdict: Verdict) -> Verdict:
+    async def _explained(self, pod: Pod, verdict: Verdict) -> Verdict:
         """Finds out whether a refusal concerns every pod: no subresource, or no right."""
         if verdict.cause not in (UNSUPPORTED, FORBIDDEN):
             return verdict
+        if verdict.cause == FORBIDDEN:
+            if not await self.check.is_denied(pod.namespace):
+                return verdict
+            verdict = Verdict(outcome=verdict.outcome, status=verdict.status, cause=_DENIED)
         await self.check.check_again()
-        if self.check.skip_reason and verdict.cause == FORBIDDEN:
-            return Verdict(outcome=verdict.outcome, status=verdict.status, cause=_DENIED)
         return verdict
 
     async def in_thread(self, call: Callable[[], _Found]) -> _Found:

@@ -19,9 +19,12 @@ UNSUPPORTED_REASON = (
     f"the API server has no {SUBRESOURCE}: it needs Kubernetes 1.33, or the feature gate "
     "InPlacePodVerticalScaling"
 )
-DENIED_REASON = f"may not patch {SUBRESOURCE}: the shim's service account needs this right"
+DENIED_REASON = (
+    f"may not patch {SUBRESOURCE}: the shim's service account needs this right in all namespaces"
+)
 AGAIN_SECONDS = 60.0  # While something is missing, or nothing could be learned.
 ALL_WELL_SECONDS = 600.0  # A right may be taken away; a refused PATCH makes it ask at once.
+_MAX_NAMESPACES = 1000
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 _log = logging.getLogger(__name__)
@@ -46,6 +49,8 @@ class StartCheck:
         self._clock = clock
         self._counters = counters
         self._asked_seconds = -AGAIN_SECONDS
+        self._denied: dict[str, tuple[float, bool]] = {}
+        """By namespace: when it was asked, and whether the right was lacking."""
 
     async def run(self) -> None:
         """Asks for ever."""
@@ -59,6 +64,20 @@ class StartCheck:
         """Asks because something was refused, unless that was done a moment ago."""
         if self._clock.now_seconds() >= self._asked_seconds + AGAIN_SECONDS:
             await self.check()
+
+    async def is_denied(self, namespace: str) -> bool:
+        """True where this shim lacks the right in a namespace, and a refusal comes from that."""
+        now = self._clock.now_seconds()
+        if namespace not in self._denied or now >= self._denied[namespace][0] + AGAIN_SECONDS:
+            try:
+                is_allowed = await asyncio.to_thread(self._may_patch, namespace)
+            except (KubeApiError, MalformedError) as error:
+                self._counters.count("start_check_failed", error)
+                return False
+            if len(self._denied) >= _MAX_NAMESPACES:
+                self._denied.clear()
+            self._denied[namespace] = now, not is_allowed
+        return self._denied[namespace][1]
 
     async def check(self) -> bool:
         """Asks now; false where nothing was learned, and then the last answer stays."""
@@ -83,7 +102,13 @@ class StartCheck:
             names = {entry.text("name") for entry in Fields(resources.body).objects("resources")}
             if SUBRESOURCE not in names:
                 return UNSUPPORTED_REASON
+        return "" if self._may_patch("") else DENIED_REASON
+
+    def _may_patch(self, namespace: str) -> bool:
+        """Asks for one namespace, or with an empty one for all of them."""
         attributes = {"verb": "patch", "resource": "pods", "subresource": "resize"}
+        if namespace:
+            attributes["namespace"] = namespace
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",
@@ -91,8 +116,7 @@ class StartCheck:
         }
         answer = self._api.request("POST", _REVIEWS, body=review)
         if answer.status == HTTPStatus.UNAUTHORIZED:
-            return "the API server does not accept the shim's token"
+            raise KubeApiError("the API server does not accept the shim's token")
         if answer.status != HTTPStatus.CREATED:
             raise KubeApiError(f"{_REVIEWS}: {answer.status} {answer.message}")
-        is_allowed = Fields(answer.body).object("status").flag("allowed", default=False)
-        return "" if is_allowed else DENIED_REASON
+        return Fields(answer.body).object("status").flag("allowed", default=False)
