@@ -1,22 +1,24 @@
 """`mbcasctl`: what a person asks a running server."""
 
-import json
 import sys
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.live import Live
 
 from mbcas.v1 import market_pb2 as pb
 from mbcas_server.ctl_bids import EXAMPLE, millicores, read_bids
 from mbcas_server.ctl_client import Client, Connection, CtlError, UsageError, connected
 from mbcas_server.ctl_explain import explain_view
+from mbcas_server.ctl_operate import freeze, release
+from mbcas_server.ctl_options import with_connection
+from mbcas_server.ctl_output import Output, OutputOption, console, print_plain, print_stream
 from mbcas_server.ctl_picture import check_can_be_drawn, picture_of
 from mbcas_server.ctl_plot import check_plot_path, write_picture
+from mbcas_server.ctl_recommend import NodeOption, recommend
 from mbcas_server.ctl_show import allocation_view, markets_view, to_plain, top_view
 
 EXIT_FAILED = 1
@@ -27,35 +29,6 @@ REFRESHES_PER_SECOND = 4.0
 
 View = Callable[[list[pb.NodeMarket]], RenderableType]
 
-
-class Output(StrEnum):
-    """How an answer is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
-ServerOption = Annotated[
-    str,
-    typer.Option("--server", envvar="MBCAS_SERVER", help="Where the server is: HOST:PORT."),
-]
-TokenOption = Annotated[
-    Path | None, typer.Option("--token-file", help="File with the server's bearer token.")
-]
-TlsOption = Annotated[
-    Path | None,
-    typer.Option("--tls-ca", help="File with the authority that signed the server's certificate."),
-]
-InsecureOption = Annotated[
-    bool, typer.Option("--insecure", help="Allow plain text to another machine.")
-]
-OutputOption = Annotated[
-    Output, typer.Option("-o", "--output", help="A table for people, JSON for programs.")
-]
-NodeOption = Annotated[
-    list[str] | None, typer.Option("--node", help="Only this node; may be repeated.")
-]
-DEFAULT_SERVER = "127.0.0.1:7443"
 
 app = typer.Typer(
     name="mbcasctl",
@@ -68,80 +41,67 @@ app = typer.Typer(
 
 
 @app.command()
+@with_connection
 def top(
     *,
-    server: ServerOption = DEFAULT_SERVER,
-    token_file: TokenOption = None,
-    tls_ca: TlsOption = None,
-    insecure: InsecureOption = False,
+    connection: Connection,
     output: OutputOption = Output.TABLE,
     node: NodeOption = None,
     once: Annotated[bool, typer.Option("--once", help="Print once and end.")] = False,
 ) -> None:
     """Shows each container's use, throttling, CPU, price and reason, as they change."""
-    connection = Connection(server=server, token_file=token_file, tls_ca=tls_ca, insecure=insecure)
     with connected(connection) as client:
         if once:
             markets = client.markets(nodes=node or [], include_containers=True)
             _print_markets(markets, output, top_view)
-        elif output is Output.JSON:
+        elif output is not Output.TABLE:
             for response in client.watch(nodes=node or []):
-                sys.stdout.write(json.dumps(to_plain(response)) + "\n")
-                sys.stdout.flush()
+                print_stream(to_plain(response), output)
         else:
             _watch(client, node or [])
 
 
 @app.command()
+@with_connection
 def markets(
     *,
-    server: ServerOption = DEFAULT_SERVER,
-    token_file: TokenOption = None,
-    tls_ca: TlsOption = None,
-    insecure: InsecureOption = False,
+    connection: Connection,
     output: OutputOption = Output.TABLE,
     node: NodeOption = None,
 ) -> None:
     """Shows each node's two markets: supply, demand, floors, targets, price."""
-    connection = Connection(server=server, token_file=token_file, tls_ca=tls_ca, insecure=insecure)
     with connected(connection) as client:
         found = client.markets(nodes=node or [], include_containers=False)
     _print_markets(found, output, markets_view)
 
 
 @app.command()
+@with_connection
 def explain(
     pod: Annotated[str, typer.Argument(metavar="[NAMESPACE/]POD", help="The pod.")],
     *,
-    server: ServerOption = DEFAULT_SERVER,
-    token_file: TokenOption = None,
-    tls_ca: TlsOption = None,
-    insecure: InsecureOption = False,
+    connection: Connection,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Shows the last decision about a pod, each step with its numbers."""
-    connection = Connection(server=server, token_file=token_file, tls_ca=tls_ca, insecure=insecure)
     namespace, _, name = pod.rpartition("/")
     if not name or "/" in namespace:
         raise UsageError(f"{pod!r} is no pod: write POD or NAMESPACE/POD")
     with connected(connection) as client:
         decisions = client.explain(namespace or "default", name)
-    if output is Output.JSON:
-        _print_json({"decisions": [to_plain(decision) for decision in decisions]})
+    if output is not Output.TABLE:
+        print_plain({"decisions": [to_plain(decision) for decision in decisions]}, output)
         return
-    console = _console()
     for decision in decisions:
-        console.print(explain_view(decision))
+        console().print(explain_view(decision))
 
 
 @app.command()
-def allocate(  # noqa: PLR0913 - the parameters are the command's options.
+@with_connection
+def allocate(
     *,
     file: Annotated[Path, typer.Option("-f", "--file", help=f"YAML with bids, such as {EXAMPLE}.")],
-    server: ServerOption = DEFAULT_SERVER,
-    token_file: TokenOption = None,
-    tls_ca: TlsOption = None,
-    insecure: InsecureOption = False,
+    connection: Connection,
     output: OutputOption = Output.TABLE,
     node: Annotated[str, typer.Option("--node", help="Clear them with this node's bids.")] = "",
     capacity: Annotated[
@@ -153,17 +113,16 @@ def allocate(  # noqa: PLR0913 - the parameters are the command's options.
     ] = None,
 ) -> None:
     """Asks what given bids would get, and what they would do to the price. Changes nothing."""
-    connection = Connection(server=server, token_file=token_file, tls_ca=tls_ca, insecure=insecure)
     request = _allocate_request(file, node=node, capacity=capacity)
     if plot is not None:
         check_plot_path(plot)
         check_can_be_drawn(request)
     with connected(connection) as client:
         answer = client.allocate(request)
-    if output is Output.JSON:
-        _print_json(to_plain(answer))
+    if output is not Output.TABLE:
+        print_plain(to_plain(answer), output)
     else:
-        _console().print(allocation_view(request, answer))
+        console().print(allocation_view(request, answer))
     if plot is not None:
         write_picture(picture_of(request, answer), plot)
 
@@ -187,7 +146,7 @@ def _allocate_request(file: Path, *, node: str, capacity: str) -> pb.AllocateReq
 def _watch(client: Client, nodes: list[str]) -> None:
     shown: dict[str, pb.NodeMarket] = {}
     with Live(
-        top_view([]), console=_console(), screen=True, refresh_per_second=REFRESHES_PER_SECOND
+        top_view([]), console=console(), screen=True, refresh_per_second=REFRESHES_PER_SECOND
     ) as live:
         for response in client.watch(nodes=nodes):
             for removed in response.removed_nodes:
@@ -197,19 +156,14 @@ def _watch(client: Client, nodes: list[str]) -> None:
 
 
 def _print_markets(found: list[pb.NodeMarket], output: Output, view: View) -> None:
-    if output is Output.JSON:
-        _print_json({"markets": [to_plain(market) for market in found]})
+    if output is Output.TABLE:
+        console().print(view(found))
     else:
-        _console().print(view(found))
+        print_plain({"markets": [to_plain(market) for market in found]}, output)
 
 
-def _print_json(content: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(content, indent=2) + "\n")
-
-
-def _console() -> Console:
-    # Into a pipe, a line is as long as it needs to be.
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+for command in (recommend, freeze, release):
+    app.command()(with_connection(command))
 
 
 def main() -> None:

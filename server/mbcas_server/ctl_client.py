@@ -1,7 +1,6 @@
 """How `mbcasctl` reaches the server, and how it words what goes wrong."""
 
 import difflib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +14,11 @@ from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status
 
 from mbcas.v1 import market_pb2 as pb
+from mbcas.v1 import operator_pb2
 from mbcas.v1.market_pb2_grpc import MarketStub
+from mbcas.v1.operator_pb2_grpc import OperatorStub
 from mbcas_server.settings import is_local
+from mbcas_server.status import DOMAIN
 
 CALL_SECONDS = 10.0
 PAGE_SIZE = 500
@@ -38,7 +40,12 @@ class Connection:
 
     server: str
     token_file: Path | None = None
-    tls_ca: Path | None = None
+    token: str | None = None
+    server_ca: Path | None = None
+    server_name: str | None = None
+    """As in the server's certificate, where it is reached by another name."""
+    client_cert: Path | None = None
+    client_key: Path | None = None
     insecure: bool = False
 
 
@@ -47,6 +54,7 @@ class Client:
 
     def __init__(self, channel: grpc.Channel, connection: Connection) -> None:
         self._stub = MarketStub(channel)
+        self._operator = OperatorStub(channel)
         self._token = _token(connection)
 
     @property
@@ -93,6 +101,13 @@ class Client:
     def allocate(self, request: pb.AllocateRequest) -> pb.AllocateResponse:
         return self._stub.Allocate(request, timeout=CALL_SECONDS, metadata=self._metadata)
 
+    def set_frozen(self, *, frozen: bool) -> operator_pb2.SetFrozenResponse:
+        request = operator_pb2.SetFrozenRequest(frozen=frozen)
+        return self._operator.SetFrozen(request, timeout=CALL_SECONDS, metadata=self._metadata)
+
+    def release(self, request: operator_pb2.ReleaseRequest) -> operator_pb2.ReleaseResponse:
+        return self._operator.Release(request, timeout=CALL_SECONDS, metadata=self._metadata)
+
     def _unknown_pod(self, namespace: str, pod: str) -> str:
         wanted = f"{namespace}/{pod}"
         known = sorted(
@@ -118,22 +133,33 @@ def connected(connection: Connection) -> Iterator[Client]:
         CtlError: The server cannot be reached or refuses.
         UsageError: The server says that the request is unusable.
     """
-    options = [("grpc.max_receive_message_length", ANSWER_MAX_BYTES)]
-    if connection.tls_ca is not None:
-        credentials = grpc.ssl_channel_credentials(_read(connection.tls_ca, "--tls-ca"))
-        channel = grpc.secure_channel(connection.server, credentials, options)
-    elif is_local(connection.server) or connection.insecure:
-        channel = grpc.insecure_channel(connection.server, options)
-    else:
-        raise UsageError(
-            f"{connection.server} is another machine: give --tls-ca FILE, or --insecure to speak "
-            "plain text with it"
-        )
-    with channel:
+    with _channel(connection) as channel:
         try:
             yield Client(channel, connection)
         except grpc.RpcError as error:
             raise _worded(_call(error), connection) from error
+
+
+def _channel(connection: Connection) -> grpc.Channel:
+    options: list[tuple[str, int | str]] = [("grpc.max_receive_message_length", ANSWER_MAX_BYTES)]
+    if connection.server_name is not None:
+        options.append(("grpc.ssl_target_name_override", connection.server_name))
+    if connection.server_ca is not None:
+        if (connection.client_cert is None) != (connection.client_key is None):
+            raise UsageError("give both --client-cert and --client-key, or neither")
+        cert, key = connection.client_cert, connection.client_key
+        credentials = grpc.ssl_channel_credentials(
+            _read(connection.server_ca, "--server-ca"),
+            private_key=None if key is None else _read(key, "--client-key"),
+            certificate_chain=None if cert is None else _read(cert, "--client-cert"),
+        )
+        return grpc.secure_channel(connection.server, credentials, options)
+    if is_local(connection.server) or connection.insecure:
+        return grpc.insecure_channel(connection.server, options)
+    raise UsageError(
+        f"{connection.server} is another machine: give --server-ca FILE, or --insecure to speak "
+        "plain text with it"
+    )
 
 
 def _call(error: grpc.RpcError) -> grpc.Call:
@@ -148,18 +174,30 @@ def _worded(error: grpc.Call, connection: Connection) -> CtlError:
     if code in {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION}:
         return UsageError(details)
     where = f"the server at {connection.server}"
+    if _says_why(error):
+        return CtlError(f"{where} says: {details}")
     words = {
         grpc.StatusCode.UNAVAILABLE: (
             f"cannot reach {where}: {details}\n"
-            "Is mbcas-server running? --server HOST:PORT or MBCAS_SERVER says where it is."
+            "Is mbcas-server running? --server HOST:PORT or MBCAS_SERVER says where it is; with "
+            "TLS, --server-ca FILE and --server-name NAME must fit its certificate."
         ),
         grpc.StatusCode.DEADLINE_EXCEEDED: f"{where} did not answer within {CALL_SECONDS:g} s",
         grpc.StatusCode.UNAUTHENTICATED: (
             f"{where} says: {details}\nGive --token-file FILE with its token."
         ),
+        grpc.StatusCode.PERMISSION_DENIED: f"{where} says: {details}",
         grpc.StatusCode.UNIMPLEMENTED: f"{where} is no MBCAS server: {details}",
     }
     return CtlError(words.get(code, f"{where} refused: {code.name}: {details}"))
+
+
+def _says_why(error: grpc.Call) -> bool:
+    """Returns whether the server answered itself, and not the transport for it."""
+    status = rpc_status.from_call(error)
+    info = error_details_pb2.ErrorInfo()
+    details = () if status is None else status.details
+    return any(detail.Unpack(info) and info.domain == DOMAIN for detail in details)
 
 
 def _violations(error: grpc.Call) -> list[str]:
@@ -172,12 +210,13 @@ def _violations(error: grpc.Call) -> list[str]:
 
 
 def _token(connection: Connection) -> str | None:
-    path = connection.token_file
-    if path is None and (given := os.environ.get("MBCAS_TOKEN_FILE")):
-        path = Path(given)
-    if path is None:
-        return None
-    lines = _read(path, "--token-file").decode("ascii", "replace").splitlines()
+    if connection.token is not None and connection.token_file is not None:
+        raise UsageError(
+            "give --token or --token-file (or MBCAS_TOKEN or MBCAS_TOKEN_FILE), not both"
+        )
+    if connection.token_file is None:
+        return connection.token
+    lines = _read(connection.token_file, "--token-file").decode("ascii", "replace").splitlines()
     return lines[0].strip() if lines else ""
 
 

@@ -23,10 +23,10 @@ def explain_view(decision: pb.Decision) -> RenderableType:
         ("Declared", _declared(row)),
         ("Measured", _measured(decision.signals)),
         ("Needed", _needed(decision.headroom)),
-        ("Reservation", _cleared(decision.reservation, "reservation")),
+        ("Reservation", [*_bounded(decision), *_cleared(decision.reservation, "reservation")]),
         ("Ceiling", _cleared(decision.ceiling_headroom, "ceiling above the reservation")),
         ("Consent", _consented(decision)),
-        ("Order", _ordered(decision.order)),
+        ("Order", [*_ordered(decision.order), *_lagged(row)]),
     ]
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 1, 0))
     table.add_column(style="bold", no_wrap=True)
@@ -42,7 +42,9 @@ def explain_view(decision: pb.Decision) -> RenderableType:
 def _declared(row: pb.ContainerMarket) -> list[str]:
     request = optional(row.reservation, "admitted_millicores")
     limit = optional(row.ceiling, "admitted_millicores")
+    skipped = [f"It cannot be resized: {row.skip_reason}."] if row.skip_reason else []
     return [
+        *skipped,
         (f"Admitted with a request of {cpu(request)} and a limit of {cpu(limit)}."),
         (
             f"Mode {word(pb.Mode, row.mode)}, policy "
@@ -126,6 +128,22 @@ def _dearer(headroom: pb.Headroom) -> list[str]:
     sentence = (
         f"The others on its node were {percent(headroom.response_shortage)} short of CPU of late, "
         f"so it bears more throttling than the {percent(headroom.tau)} of its class."
+    )
+    return [sentence]
+
+
+def _bounded(decision: pb.Decision) -> list[str]:
+    """Says what of the reservation need is left to the ceiling."""
+    row, need = decision.container, decision.headroom.reservation_need_millicores
+    limit = optional(row.ceiling, "admitted_millicores")
+    one_number = row.policy == pb.POLICY_HARD_QUOTA
+    if limit is None or one_number or not decision.reservation.takes_part or need <= limit:
+        return []
+    if row.policy == pb.POLICY_REQUESTS_ONLY:
+        return [f"A request cannot exceed its limit, so of the {cpu(need)} the limit counts."]
+    sentence = (
+        f"No reservation is bid above the admitted limit: of the {cpu(need)}, {cpu(limit)} count. "
+        "What it needs beyond is the ceiling's."
     )
     return [sentence]
 
@@ -245,6 +263,16 @@ def _ordered(order: pb.OrderDecision) -> list[str]:
     else:
         sentences.append("Nothing was ever sent.")
     return sentences
+
+
+def _lagged(row: pb.ContainerMarket) -> list[str]:
+    """Says how long the last order took, as far as its end was seen."""
+    seen = (
+        ("the kernel had it", optional(row, "lag_seconds")),
+        ("the pod's status showed it", optional(row, "status_lag_seconds")),
+    )
+    told = [f"after {seconds:.1f} s {what}" for what, seconds in seen if seconds is not None]
+    return [f"Counted from when it was sent, {' and '.join(told)}."] if told else []
 
 
 def _numbers(row: pb.ContainerMarket) -> Table:

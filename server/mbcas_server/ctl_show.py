@@ -92,6 +92,14 @@ def optional(message: Message, field: str) -> Any:  # noqa: ANN401 - any field's
     return getattr(message, field) if message.HasField(field) else None
 
 
+def hidden_line(markets: Sequence[pb.NodeMarket]) -> str:
+    """Says how many containers were left out; nothing where none was."""
+    count = sum(market.hidden_containers for market in markets)
+    if not count:
+        return ""
+    return f"{count} containers are in namespaces whose pods you may not get."
+
+
 def top_view(markets: Sequence[pb.NodeMarket]) -> RenderableType:
     """Returns one table of all containers, each node's market above its own."""
     if not markets:
@@ -106,7 +114,8 @@ def top_view(markets: Sequence[pb.NodeMarket]) -> RenderableType:
         table.add_row(_node_line(market), *[""] * 5, _node_price(market), _node_state(market))
         for row in market.containers:
             table.add_row(*_top_row(row, market))
-    return table
+    hidden = hidden_line(markets)
+    return Group(table, Text(hidden, style="dim")) if hidden else table
 
 
 def _node_line(market: pb.NodeMarket) -> Text:
