@@ -171,7 +171,12 @@ class Inventory:
             row = self._by_key.get(key)
             if row is not None:
                 is_checked = row.is_suspect or index % _LOOKS_FOR_ALL == self._turn
-                if not is_checked or self._is_alive(row, item):
+                if not is_checked:
+                    continue
+                if self._is_alive(row, item):
+                    if row.declared != item:  # It came while the row was suspected in vain.
+                        row.adopt(item)
+                        change.redeclared.append(row)
                     continue
             self._replace(key, item, row, change)
         return change

@@ -1,8 +1,11 @@
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
-from mbcas_shim.inventory import InventoryChange
-from tests.mbcas_shim.fakes import declare, make_inventory, make_v1, only_row
+from mbcas_shim.cgroup_tree import open_tree
+from mbcas_shim.counters import Counters
+from mbcas_shim.inventory import Cpu, Inventory, InventoryChange
+from tests.mbcas_shim.fakes import VirtualClock, declare, make_inventory, make_v1, only_row
 
 
 def looks(inventory: object, count: int = 10) -> InventoryChange:
@@ -12,6 +15,7 @@ def looks(inventory: object, count: int = 10) -> InventoryChange:
         change = inventory.refresh()  # type: ignore[attr-defined]  # An Inventory.
         found.appeared += change.appeared
         found.gone_handles += change.gone_handles
+        found.fell_asleep += change.fell_asleep
     return found
 
 
@@ -129,3 +133,100 @@ def test_the_limit_in_force_is_the_one_sent_until_somebody_else_changes_it(tmp_p
 
     assert sent == 7
     assert row.in_force().limit_millicores == 500
+
+
+def test_a_row_that_was_suspected_in_vain_takes_over_what_was_declared_meanwhile(
+    tmp_path: Path,
+) -> None:
+    make_v1(tmp_path)
+    inventory = make_inventory(tmp_path, declare())
+    row = only_row(inventory)
+    row.is_suspect = True
+
+    inventory.declare([declare(priority="critical")])
+    change = inventory.refresh()
+
+    assert change.redeclared == [row]
+    assert row.declared == declare(priority="critical")
+
+
+@dataclass(frozen=True)
+class Restarting:
+    """A container whose runs have cgroups of their own, as those of a pod."""
+
+    cgroup: str
+    run_id: str
+    word: str = ""
+    pod_uid: str = "uid"
+    name: str = "main"
+    admitted: Cpu | None = None
+    is_restored_exactly: bool = False
+    is_managed: bool = False
+    outlives_cgroup: bool = True
+
+
+def restarting_inventory(root: Path) -> Inventory:
+    inventory = Inventory(open_tree(root), Counters(VirtualClock()), boot_id="boot")
+    inventory.declare([Restarting("one", "run-1")])
+    inventory.refresh()
+    return inventory
+
+
+def test_a_container_that_is_restarted_keeps_its_row_asleep_until_its_next_run(
+    tmp_path: Path,
+) -> None:
+    folder = make_v1(tmp_path, "one")
+    inventory = restarting_inventory(tmp_path)
+    row = only_row(inventory)
+    row.admitted = Cpu(100, 200)
+
+    shutil.rmtree(folder)
+    asleep = [looks(inventory), looks(inventory)]
+    inventory.declare([Restarting("two", "run-2")])
+    inventory.refresh()
+    make_v1(tmp_path, "two")
+    change = inventory.refresh()
+
+    assert [each.fell_asleep for each in asleep] == [[row], []]
+    assert [each.gone_handles for each in asleep] == [[], []]
+    (after,) = change.appeared
+    assert (after.handle, after.container_id) == (row.handle, "run-2")
+    assert after.admitted == Cpu(100, 200)
+    assert not after.is_asleep
+
+
+def test_what_is_declared_of_a_sleeping_row_is_taken_over_once(tmp_path: Path) -> None:
+    folder = make_v1(tmp_path, "one")
+    inventory = restarting_inventory(tmp_path)
+    row = only_row(inventory)
+    shutil.rmtree(folder)
+    looks(inventory)
+
+    inventory.declare([Restarting("", "", word="waits")])
+    changes = [inventory.refresh(), inventory.refresh()]
+
+    assert [change.redeclared for change in changes] == [[row], []]
+    assert row.container_id == "run-1"
+
+
+def test_a_sleeping_row_that_is_no_longer_declared_is_gone(tmp_path: Path) -> None:
+    folder = make_v1(tmp_path, "one")
+    inventory = restarting_inventory(tmp_path)
+    row = only_row(inventory)
+    shutil.rmtree(folder)
+    looks(inventory)
+
+    change = inventory.declare([])
+
+    assert change.undeclared == [row]
+    assert change.gone_handles == [row.handle]
+
+
+def test_a_container_without_a_cgroup_is_no_row(tmp_path: Path) -> None:
+    make_v1(tmp_path, "one")
+    inventory = Inventory(open_tree(tmp_path), Counters(VirtualClock()), boot_id="boot")
+
+    inventory.declare([Restarting("", "")])
+    inventory.refresh()
+
+    assert list(inventory.rows) == []

@@ -2,8 +2,8 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -190,12 +190,21 @@ class PodSource:
         await self._known.wait()
 
     async def run(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(1, thread_name_prefix="pod-watch") as thread:
+        self._loop = loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+
+        def follow() -> None:
             try:
-                await self._loop.run_in_executor(thread, self._watch.run)
-            finally:
-                self._watch.close()
+                self._watch.run()
+            except Exception as error:  # noqa: BLE001  # Whatever it is, it must end the shim too.
+                loop.call_soon_threadsafe(ended.set_exception, error)
+
+        # Nobody waits for its end: it may hang in a call that a silent API server does not answer.
+        threading.Thread(target=follow, name="pod-watch", daemon=True).start()
+        try:
+            await ended
+        finally:
+            self._watch.close()
 
     def _declare(self, pod: Pod) -> Iterator[DeclaredPodContainer]:
         """A pod that was told to end leaves the market at once, though it holds its CPU still."""

@@ -184,9 +184,10 @@ class PodWatch:
                 else:
                     pods.append(pod)
             metadata = page.object("metadata")
-            query["continue"] = metadata.text("continue", at_most=4096)
-            if not query["continue"]:
+            following = metadata.text("continue", at_most=4096)
+            if not following:
                 break
+            query["continue"] = following
         else:
             raise WatchLostError(f"the list of pods has more than {_MAX_PAGES} pages")
         too_many = self._mailbox.replace(pods, kept_uids=frozenset(malformed))
