@@ -82,6 +82,11 @@ class Links:
         """Returns the streams, by node name."""
         return [node.link for _, node in sorted(self._nodes.items()) if node.link is not None]
 
+    def stream(self, node: str) -> Link | None:
+        """Returns the node's stream, whether or not the core knows of it yet."""
+        known = self._nodes.get(node)
+        return None if known is None else known.link
+
     def link(self, node: str) -> Link | None:
         """Returns the node's stream that the core knows of, None where there is none."""
         known = self._nodes.get(node)

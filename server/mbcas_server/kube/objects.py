@@ -21,6 +21,9 @@ from mbcas_server.links import Link, Links
 from mbcas_server.metrics import Metrics
 from mbcas_server.settings import Settings
 
+ASK_SECONDS = 1.0
+NODES_MAX = 10_000  # A node whose shim never comes stays here.
+
 logger = logging.getLogger(__name__)
 
 
@@ -43,6 +46,8 @@ class OwnObjects:
     _events: PodEvents = field(init=False)
     _status: StatusWriter = field(init=False)
     _templates: Templates = field(init=False)
+    _found: set[str] = field(init=False, default_factory=set)
+    """Nodes that wait for no template any more."""
 
     def __post_init__(self) -> None:
         client, clock, metrics = self.client, self.clock, self.metrics
@@ -90,11 +95,12 @@ class OwnObjects:
             group.create_task(self._events.run(), name="events")
             group.create_task(self._status.run(), name="status")
             group.create_task(self._templates.run(), name="templates")
+            group.create_task(self._ask_again(), name="ask again")
 
     def surroundings_changed(self, namespaces: AbstractSet[str], nodes: AbstractSet[str]) -> None:
         """Sees the containers of these namespaces, and these nodes, anew."""
         for name in nodes:
-            link, millicores = self.links.link(name), self.facts.allocatable_millicores(name)
+            link, millicores = self.links.stream(name), self.facts.allocatable_millicores(name)
             if link is not None and millicores and link.inbox.renew_allocatable(millicores):
                 self.links.mark_due(link)
         if not namespaces:
@@ -104,9 +110,21 @@ class OwnObjects:
                 self._ask_inventory(link, "namespace")
 
     def _template_found(self, node: str) -> None:
-        link = self.links.link(node)
-        if link is not None:
-            self._ask_inventory(link, "template")
+        if len(self._found) < NODES_MAX:
+            self._found.add(node)
+
+    async def _ask_again(self) -> None:
+        """Has containers whose template was found sent anew.
+
+        Not at once: the report that made the server look may be a stream's first, and not in yet.
+        """
+        while True:
+            await self.clock.sleep_until(self.clock.now_seconds() + ASK_SECONDS)
+            for node in sorted(self._found):
+                link = self.links.link(node)
+                if link is not None:
+                    self._found.discard(node)
+                    self._ask_inventory(link, "template")
 
     def _ask_inventory(self, link: Link, why: str) -> None:
         link.inbox.ask_inventory(why)

@@ -25,6 +25,7 @@ STEP_SECONDS = 1.0
 PODS_PER_STEP = 50  # Of the others, in turn.
 PODS_PER_READ = 10  # The core answers a few questions at a time: a tick may be waiting.
 SPACING_SECONDS = 60.0
+SETTLE_SECONDS = 5.0  # From an order to its being in force, for a person to see both at once.
 NOTED_MAX = 20_000
 
 logger = logging.getLogger(__name__)
@@ -39,8 +40,8 @@ class StatusWriter:
     clock: Clock
     metrics: Metrics
     writes_per_second: float
-    _noted: dict[PodKey, None] = field(init=False, default_factory=dict)
-    """Pods with something new, in the order of their turn."""
+    _noted: dict[PodKey, float] = field(init=False, default_factory=dict)
+    """When to look at pods with something new, in the order of their turn."""
     _written_seconds: dict[PodKey, float] = field(init=False, default_factory=dict)
     _turn: list[PodKey] = field(init=False, default_factory=list)
     _budget: Bucket = field(init=False)
@@ -57,7 +58,7 @@ class StatusWriter:
     def note(self, pod: PodKey) -> None:
         """Notes that something about a pod has changed."""
         if len(self._noted) < NOTED_MAX:
-            self._noted[pod] = None
+            self._noted.setdefault(pod, self.clock.now_seconds() + SETTLE_SECONDS)
 
     async def run(self) -> None:
         while True:
@@ -80,13 +81,18 @@ class StatusWriter:
         self._written_seconds = {
             pod: at for pod, at in self._written_seconds.items() if at > latest_seconds
         }
-        noted = [pod for pod in self._noted if pod not in self._written_seconds][:PODS_PER_STEP]
+        noted = [
+            pod
+            for pod, due_seconds in self._noted.items()
+            if due_seconds <= now_seconds and pod not in self._written_seconds
+        ][:PODS_PER_STEP]
         for pod in noted:
             del self._noted[pod]
         if not self._turn:
             self._turn = [entry.pod for entry in self.allocations.entries()]
         others, self._turn = self._turn[:PODS_PER_STEP], self._turn[PODS_PER_STEP:]
-        return noted + [pod for pod in others if pod not in self._written_seconds]
+        waiting = self._written_seconds.keys() | self._noted.keys()
+        return noted + [pod for pod in others if pod not in waiting]
 
     async def _keep(self, seen: Seen) -> None:
         """Writes spec and status where they say something else than what is so."""
