@@ -184,7 +184,7 @@ def _make_rpc(
     settings, clock, metrics = shell.settings, shell.clock, shell.metrics
     return make_server(
         settings=settings,
-        guard=Guard(surface.authenticator, surface.leadership, metrics),
+        guard=Guard(surface.authenticator, surface.leadership, metrics, clock),
         allocations=allocations,
         market=MarketService(
             core=shell.core, watchers=watchers, settings=settings, clock=clock, metrics=metrics

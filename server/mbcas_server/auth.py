@@ -22,6 +22,10 @@ AUDIENCE = "mbcas"
 """What a token must have been made for."""
 SERVICE_ACCOUNT = "system:serviceaccount:"
 NODE_CLAIM = "authentication.kubernetes.io/node-name"
+HOW_TO_GET_ONE = (
+    f". `kubectl create token NAME --audience {AUDIENCE}` makes one; a pod mounts one as a "
+    "projected volume with that audience"
+)
 TOKEN_MAX_BYTES = 16_384  # Kubernetes makes them of about 1 kB.
 
 logger = logging.getLogger(__name__)
@@ -176,16 +180,10 @@ class KubernetesAuthenticator:
     async def identify(self, context: Context) -> Caller:
         token = token_of(context)
         if not token:
-            raise _unauthenticated(f"a ServiceAccount's token and none was shown. {HOW_TO_GET_ONE}")
+            raise _unauthenticated("a ServiceAccount's token and none was shown", HOW_TO_GET_ONE)
         caller = _KubernetesCaller(self._reviews, token, shim=self._shim)
         await caller.check_token()
         return caller
-
-
-HOW_TO_GET_ONE = (
-    f"`kubectl create token NAME --audience {AUDIENCE}` makes one; a pod mounts one as a projected "
-    f"volume with that audience"
-)
 
 
 class _KubernetesCaller:
@@ -204,7 +202,8 @@ class _KubernetesCaller:
         if user is None:
             raise _unauthenticated(
                 f"a ServiceAccount's token for the audience {AUDIENCE!r}, and the API server says "
-                f"that this is none, or has expired. {HOW_TO_GET_ONE}"
+                "that this is none, or has expired",
+                HOW_TO_GET_ONE,
             )
         return user
 
@@ -280,10 +279,10 @@ def _operates(namespace: str) -> Right:
     return Right(verb="update", group="mbcas.io", resource="podallocations", namespace=namespace)
 
 
-def _unauthenticated(what: str) -> RefusedError:
+def _unauthenticated(what: str, hint: str = "") -> RefusedError:
     return RefusedError(
         grpc.StatusCode.UNAUTHENTICATED,
-        f"this server asks for {what}: send the metadata 'authorization: Bearer TOKEN'",
+        f"this server asks for {what}: send the metadata 'authorization: Bearer TOKEN'{hint}",
     )
 
 

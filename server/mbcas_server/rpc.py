@@ -18,7 +18,9 @@ from mbcas.v1 import market_pb2, node_link_pb2, operator_pb2
 from mbcas_core.errors import MbcasError
 from mbcas_server.allocations import Allocations
 from mbcas_server.auth import Authenticator, Caller
+from mbcas_server.clock import Clock
 from mbcas_server.leadership import Leadership
+from mbcas_server.logs import LimitedLog
 from mbcas_server.market_service import MarketService
 from mbcas_server.messages import Request, parse
 from mbcas_server.metrics import Metrics
@@ -102,11 +104,16 @@ class Guard:
     """The boundary of every rpc of ours: asks who calls, maps errors to statuses."""
 
     def __init__(
-        self, authenticator: Authenticator, leadership: Leadership, metrics: Metrics
+        self,
+        authenticator: Authenticator,
+        leadership: Leadership,
+        metrics: Metrics,
+        clock: Clock,
     ) -> None:
         self._authenticator = authenticator
         self._leadership = leadership
         self._metrics = metrics
+        self._log = LimitedLog(logger, clock)
 
     def __call__(self, name: str, behaviour: Behaviour) -> Guarded:
         async def guarded(request: object, context: Context) -> bytes | None:
@@ -127,6 +134,8 @@ class Guard:
         except (MbcasError, RefusedError) as error:
             if isinstance(error, RefusedError) and error.code in REFUSALS:
                 self._metrics.calls_refused.labels(rpc=name, code=error.code.name).inc()
+                detail = f"rpc={name} code={error.code.name} reason={str(error)[:500]!r}"
+                self._log.log(logging.WARNING, "caller refused", detail)
             await refuse(context, error)
         except (grpc.aio.AbortError, grpc.RpcError):
             raise
