@@ -2,6 +2,7 @@ import itertools
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -37,16 +38,20 @@ class RealKube(Kube):
         time.sleep(seconds)  # noqa: TID251 - a real cluster has no other clock.
 
     def cgroup_of(self, pod: Pod, container: str = "") -> Cgroup:
-        folder = pod_cgroup_of(self.cluster, pod)
-        if container:
-            statuses = self.get(pod["metadata"]["name"])["status"]["containerStatuses"]
-            ids = {each["name"]: each["containerID"] for each in statuses}
-            folder /= ids[container].rpartition("/")[2]
+        folder = self._folder_of(pod, container)
         quota_us, period_us, shares = (
             int((folder / name).read_text())
             for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.shares")
         )
         return Cgroup(quota_us, shares, period_us)
+
+    def _folder_of(self, pod: Pod, container: str) -> Path:
+        folder = pod_cgroup_of(self.cluster, pod)
+        if not container:
+            return folder
+        statuses = self.get(pod["metadata"]["name"])["status"]["containerStatuses"]
+        ids = {each["name"]: str(each["containerID"]) for each in statuses}
+        return folder / ids[container].rpartition("/")[2]
 
     def with_rights(self, *rights: str) -> "RealKube":
         name = f"user-{next(self._number)}"
@@ -80,6 +85,9 @@ class RealKube(Kube):
             "spec": {"resourceAttributes": attributes},
         }
         return bool(self.call("POST", REVIEWS, body).body["status"]["allowed"])
+
+    def write_burst(self, pod: Pod, container: str, burst_us: int) -> None:
+        (self._folder_of(pod, container) / "cpu.cfs_burst_us").write_text(str(burst_us))
 
     def end_container(self, name: str, container: str, *, exit_code: int = 0) -> None:
         """Does nothing: it ends by itself."""

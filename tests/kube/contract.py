@@ -24,6 +24,7 @@ from tests.kube import (
     contract_owners,
     contract_refusals,
     contract_resize,
+    contract_room,
 )
 from tests.kube.kube import Kube
 
@@ -34,4 +35,5 @@ CASES: tuple[Callable[[Kube], None], ...] = (
     *contract_owners.CASES,
     *contract_objects.CASES,
     *contract_life.CASES,
+    *contract_room.CASES,
 )

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from tests.kube import deleting, managed_fields, patching, pod_rules
+from tests.kube import deleting, managed_fields, patching, pod_rules, validation
 from tests.kube.errors import ApiError, Cause, invalid
 from tests.kube.kinds import NOT_SERVED, Kinds
 from tests.kube.managed_fields import APPLY, UPDATE, Owner
@@ -234,7 +234,9 @@ class FakeApi:
     def _stored(self, request: Request, target: Target, new: Object, old: Object) -> Object:
         """Keeps of a change what its path may change, and stores it."""
         new = _confined(target, new, old)
-        if target.resource == "pods" and target.subresource != "status":
+        if target.right == "pods/status":
+            validation.check_status(new, old)
+        elif target.resource == "pods":
             new = pod_rules.changed(
                 self.store,
                 new,

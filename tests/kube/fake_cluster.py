@@ -17,12 +17,14 @@ from tests.kube.fake_api import FakeApi
 from tests.kube.fake_http import Http, Until
 from tests.kube.fake_kubelet import Delays, FakeKubelet
 from tests.kube.requests import Fault
-from tests.kube.resources import Pod, request_millicores
+from tests.kube.resources import Pod, counted_millicores, request_millicores
 from tests.kube.store import Object, Store
 from tests.kube.timers import Timers
 
 NODE = "fake-node"
 SCHEDULE_SECONDS = 0.01
+RETRY_SECONDS = 1.0
+UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
 
 
 class FakeCluster:
@@ -63,6 +65,7 @@ class FakeCluster:
         self.watches_closed = 0
         self.closing = False
         self.is_down = False
+        self._looks = False
         self._http = Http(self, tls)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
 
@@ -144,7 +147,19 @@ class FakeCluster:
             bound = [
                 each for each in self.store.all("pods") if each["spec"].get("nodeName") == NODE
             ]
-            taken = sum(request_millicores(each) for each in bound)
+            taken = sum(counted_millicores(each) for each in bound)
             if taken + request_millicores(pod) <= self.kubelet.millicores:
                 pod["spec"]["nodeName"] = NODE
                 self.kubelet.pod_changed(self.store.put("pods", pod))
+            else:
+                pod["status"]["conditions"] = [UNSCHEDULABLE]
+                self.store.put("pods", pod)
+        self._looks = False
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """Tries again later, while somebody waits: room comes without a pod being removed, too."""
+        waiting = [each for each in self.store.all("pods") if not each["spec"].get("nodeName")]
+        if waiting and not self._looks:
+            self._looks = True
+            self.timers.after(RETRY_SECONDS, self._schedule)

@@ -38,6 +38,9 @@ class FakeKube(Kube):
         self.cluster.api.users[token] = User(name=name, rights=frozenset(rights))
         return FakeKube(self.cluster, token)
 
+    def write_burst(self, pod: Pod, container: str, burst_us: int) -> None:
+        self.cluster.kubelet.write_burst(pod["metadata"]["uid"], container, burst_us)
+
     def end_container(self, name: str, container: str, *, exit_code: int = 0) -> None:
         uid = self.get(name)["metadata"]["uid"]
         self.cluster.kubelet.end_container(uid, container, exit_code=exit_code)

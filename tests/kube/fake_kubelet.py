@@ -103,6 +103,10 @@ class FakeKubelet:
         """Changes a cgroup behind the kubelet's back; it does not put that right."""
         self._cgroups.set(uid, container, cgroup)
 
+    def write_burst(self, uid: str, container: str, burst_us: int) -> None:
+        """Writes a burst behind the kubelet's back: no quota below it is taken any more."""
+        self._cgroups.bursts_us[uid, container] = burst_us
+
     def stop(self) -> None:
         """Ends the kubelet; the containers go on, the API server answers as if nothing were."""
         with self._store.changed:
@@ -157,15 +161,28 @@ class FakeKubelet:
         if not self._running or pod is None:
             return
         known = self._pods.get(uid)
-        if known is None:
+        if known is None and pod["status"]["phase"] != "Failed":
             spec = deepcopy(pod)
+            used = sum(request_millicores(each.allocated) for each in self._pods.values())
+            if used + request_millicores(pod) > self.millicores:
+                self._turn_away(pod)
+                return
             self._pods[uid] = PodOnNode(allocated=spec, actual=spec, reported=spec)
             self._timers.after(self.delays.start, lambda: self._start(uid))
-            return
-        if is_going(pod):
-            self._end(pod, known)
-        if known.runs:
-            self._grant(pod, known)
+        elif known is not None:
+            if is_going(pod):
+                self._end(pod, known)
+            if known.runs:
+                self._grant(pod, known)
+
+    def _turn_away(self, pod: Pod) -> None:
+        """Refuses a pod that was bound although there is no room for it."""
+        pod["status"] |= {
+            "phase": "Failed",
+            "reason": "OutOfcpu",
+            "observedGeneration": pod["metadata"]["generation"],
+        }
+        self._store.put("pods", pod)
 
     def _start(self, uid: str) -> None:
         pod, known = self._find(uid), self._pods.get(uid)
@@ -268,7 +285,9 @@ class FakeKubelet:
             self._events.say("ResizeCompleted", known.reported)
         error_before, known.write_error = known.write_error, None
         if known.allocated["spec"] != known.actual["spec"]:
-            known.write_error = self.refuse_write(known.allocated)
+            known.write_error = self.refuse_write(known.allocated) or self._cgroups.refusal(
+                known.allocated
+            )
             if known.write_error is None:
                 self._restart_where_wanted(uid, known)
                 self._write(known)

@@ -61,6 +61,10 @@ class Kube(ABC):
         """Returns the same cluster for a user with these rights only, as "patch pods/resize"."""
 
     @abstractmethod
+    def write_burst(self, pod: Pod, container: str, burst_us: int) -> None:
+        """Lets a container's unused quota carry over, as nobody but the kernel knows."""
+
+    @abstractmethod
     def end_container(self, name: str, container: str, *, exit_code: int = 0) -> None:
         """Lets a container end, where it would not end by itself: its command says when."""
 

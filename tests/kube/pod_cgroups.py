@@ -17,6 +17,8 @@ class PodCgroups:
     def __init__(self, folder: CgroupFolder | None) -> None:
         self._folder = folder
         self._values: dict[tuple[str, str], Cgroup] = {}
+        self.bursts_us: dict[tuple[str, str], int] = {}
+        """What somebody wrote to a container's burst; below it the kernel takes no quota."""
 
     def of(self, uid: str, container: str) -> Cgroup:
         """Returns what is in a container's cgroup; without a name, in the pod's."""
@@ -41,6 +43,15 @@ class PodCgroups:
             self._folder.write(folder, self._values[uid, ""])
             for name, value in values.items():
                 self._folder.write(folder / runs[name].id, value)
+
+    def refusal(self, pod: Pod) -> str | None:
+        """Returns why the kernel would not take a pod's quotas."""
+        uid = pod["metadata"]["uid"]
+        for container in running_containers(pod):
+            quota_us = cgroup_of_container(container).quota_us
+            if 0 <= quota_us < self.bursts_us.get((uid, container["name"]), 0):
+                return f"write cpu.cfs_quota_us: {quota_us}: invalid argument"
+        return None
 
     def end(self, pod: Pod, run: Run) -> None:
         """Removes the cgroup of a container that has ended."""

@@ -24,10 +24,11 @@ def prepare(store: Store, pod: Pod) -> None:
     """Completes a new pod.
 
     Raises:
-        ApiError: 403, a quota or a range of its namespace refuses it.
+        ApiError: 422, it contradicts itself; 403, a quota or range of its namespace refuses it.
     """
     pod["spec"] = SPEC_DEFAULTS | pod["spec"]
     set_defaults(pod)
+    validation.check_new(pod)
     pod["status"] = {"phase": "Pending", "qosClass": qos_of(pod)}
     admission.check_limit_ranges(store, pod)
     admission.check_quotas(store, pod)

@@ -54,14 +54,53 @@ def is_sidecar(init_container: dict[str, Any]) -> bool:
 
 
 def request_millicores(pod: Pod) -> int:
-    """Returns what the scheduler counts: what runs at the end, or the most while it starts."""
+    """Returns what the spec reserves."""
+    return _effective(pod, {each["name"]: _request(each) for each in _every(pod)})
+
+
+def counted_millicores(pod: Pod) -> int:
+    """Returns what the scheduler holds for a pod that may be in the middle of a resize.
+
+    The most of what it asks for, was granted and has; what can never be granted does not count.
+    """
+    conditions = pod["status"].get("conditions", [])
+    hopeless = any(
+        each["type"] == "PodResizePending" and each.get("reason") == "Infeasible"
+        for each in conditions
+    )
+    status = pod["status"]
+    statuses = [*status.get("containerStatuses", []), *status.get("initContainerStatuses", [])]
+    told = {each["name"]: each for each in statuses}
+    requests = {}
+    for container in _every(pod):
+        name, known = container["name"], told.get(container["name"], {})
+        held = [
+            millicores_of(known.get("allocatedResources", {}).get("cpu", "0")),
+            millicores_of(known.get("resources", {}).get("requests", {}).get("cpu", "0")),
+        ]
+        requests[name] = max(held) if hopeless and known else max(*held, _request(container))
+    return _effective(pod, requests)
+
+
+def _every(pod: Pod) -> list[dict[str, Any]]:
+    return [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
+
+
+def _request(container: dict[str, Any]) -> int:
+    return millicores_of(amount(container, "requests") or "0")
+
+
+def _effective(pod: Pod, requests: dict[str, int]) -> int:
+    """Adds up what runs at the end, or the most while it starts."""
     before, most = 0, 0
     for container in pod["spec"].get("initContainers", []):
-        own = millicores_of(amount(container, "requests") or "0")
+        own = requests[container["name"]]
         most = max(most, before + own)
         before += own if is_sidecar(container) else 0
     overhead = millicores_of(pod["spec"].get("overhead", {}).get("cpu", "0"))
-    return max(most, _sum(pod, "requests")) + overhead
+    together = sum(requests[each["name"]] for each in running_containers(pod))
+    whole = pod["spec"].get("resources", {}).get("requests", {}).get("cpu")
+    return (max(most, together) if whole is None else millicores_of(whole)) + overhead
 
 
 def _sum(pod: Pod, kind: str) -> int:
@@ -71,6 +110,8 @@ def _sum(pod: Pod, kind: str) -> int:
 def qos_of(pod: Pod) -> str:
     """Returns the class of service that the resources say; init containers count."""
     every = [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
+    if "resources" in pod["spec"]:
+        every = [pod["spec"]]
     goods = ("cpu", "memory")
     values = [
         number_of(amount(each, kind, good) or "0")

@@ -49,12 +49,41 @@ def check_resize(new: Pod, old: Pod) -> None:
     if old["status"]["qosClass"] != qos_of(new):
         message = "Pod QOS Class may not change as a result of resizing"
         causes.append(invalid("spec", message))
+    if "resources" in old["spec"]:
+        causes.append(forbidden("[]", "resize of pods with pod-level resources is forbidden"))
     if not _node_supports_it(old):
         causes.append(forbidden("spec", "Pod running on node without support for resize"))
     misplaced = _misplaced(new, old)
     if not misplaced:
         causes += [*_removed(new, old), *_immutable(new, old)]
     _refuse(old, causes + misplaced)
+
+
+def check_new(pod: Pod) -> None:
+    """Raises where a new pod contradicts itself.
+
+    Raises:
+        ApiError: 422 with the causes.
+    """
+    if pod["spec"]["restartPolicy"] != "Never":
+        return
+    causes = [
+        invalid(f"spec.containers[{index}].resizePolicy", "must be NotRequired")
+        for index, container in enumerate(_all(pod, "containers"))
+        for policy in container.get("resizePolicy") or []
+        if policy["restartPolicy"] == "RestartContainer"
+    ]
+    _refuse(pod, causes)
+
+
+def check_status(new: Pod, old: Pod) -> None:
+    """Raises where a PATCH of the status changes what stays as it was decided at first.
+
+    Raises:
+        ApiError: 422 with the cause.
+    """
+    if new["status"].get("qosClass") != old["status"].get("qosClass"):
+        _refuse(old, [invalid("status.qosClass", "field is immutable")])
 
 
 def check_plain_update(new: Pod, old: Pod) -> None:
