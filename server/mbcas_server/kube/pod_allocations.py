@@ -91,6 +91,16 @@ class PodAllocations:
         part = entry.remembered.get(container) if entry is not None else None
         return None if part is None else part.admitted
 
+    def recall(self, pod: PodKey, container: str, admitted: CpuResources) -> None:
+        """Remembers what others know; the object is written once the pod's turn comes."""
+        entry = self._entries.get(pod)
+        if entry is None and self._make_room():
+            entry = self._add(pod)
+        if entry is not None:
+            entry.remembered.setdefault(
+                container, ContainerAllocation(admitted=admitted, desired=CpuResources())
+            )
+
     def is_written(self, pod: PodKey, container: str, admitted: CpuResources) -> bool:
         """Returns whether the API has these values of a container."""
         entry = self._entries.get(pod)

@@ -138,14 +138,19 @@ def _look(pods: list[PodKey], core: Core) -> list[Seen]:
 
 
 def _parts(entry: Entry, seen: Seen) -> dict[str, ContainerAllocation]:
-    """Returns the containers that have an object's part, as they are now."""
+    """Returns the containers that have an object's part, as they are now.
+
+    Of one that is skipped the core may not know what it was admitted with.
+    """
     return {
-        decision.container.container: ContainerAllocation(
-            admitted=resources_of(decision.container, "admitted_millicores"),
-            desired=resources_of(decision.container, "desired_millicores"),
+        row.container: entry.remembered[row.container]
+        if row.skip_reason
+        else ContainerAllocation(
+            admitted=resources_of(row, "admitted_millicores"),
+            desired=resources_of(row, "desired_millicores"),
         )
-        for decision in seen.decisions
-        if decision.container.container in entry.remembered
+        for row in (decision.container for decision in seen.decisions)
+        if row.container in entry.remembered
     }
 
 

@@ -57,7 +57,10 @@ class ClusterSurroundings:
             return Remembered(None, PENDING_REASON)
         if found.template is None or given.container not in found.template:
             return Remembered(None, LOST_REASON)
-        return _complete(found.template[given.container], given)
+        told = _complete(found.template[given.container], given)
+        if told.admitted is not None:
+            self.allocations.recall(pod, given.container, told.admitted)
+        return told
 
 
 def _complete(admitted: CpuResources, given: pb.ContainerFacts) -> Remembered:
