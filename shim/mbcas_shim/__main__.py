@@ -50,7 +50,7 @@ def run(arguments: list[str]) -> int:
         _log.error("%s", error)  # An expected end: its traceback says nothing.
         return EXIT_SUPERSEDED
     except BaseExceptionGroup:
-        _log.exception("the shim failed; admitted values were given back where that was possible")
+        _log.exception("the shim failed; it left as in order where that was possible")
         return 1
     return 0
 

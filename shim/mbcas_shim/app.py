@@ -3,40 +3,26 @@
 import asyncio
 import gc
 import logging
-import os
 import resource
 import signal
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 from mbcas.v1 import node_link_pb2 as pb
-from mbcas_shim.cgroup import CgroupTree
 from mbcas_shim.cgroup_tree import open_tree
 from mbcas_shim.clock import Clock
 from mbcas_shim.counters import Counters
 from mbcas_shim.directives import Directives
-from mbcas_shim.enforce import NodeEnforcer
-from mbcas_shim.enforce_cgroup import CgroupEnforcer
 from mbcas_shim.errors import SupersededError
 from mbcas_shim.failsafe import Failsafe
 from mbcas_shim.inventory import Inventory, InventoryChange
-from mbcas_shim.kube.api import KubeApi, find_api
-from mbcas_shim.kube.container_paths import ContainerPaths
-from mbcas_shim.kube.enforce_resize import ResizeEnforcer
-from mbcas_shim.kube.pod_source import PodSource
-from mbcas_shim.kube.resizer import AT_ONCE, Resizer
-from mbcas_shim.kube.start_check import StartCheck
-from mbcas_shim.local import LocalSource
+from mbcas_shim.nodes import Parts, kubernetes_node, local_node
 from mbcas_shim.order_queue import OrderQueue
-from mbcas_shim.outbox import Outbox
 from mbcas_shim.sampling import SLICE_SECONDS, SLICES_PER_SECOND, Sampler, SecondRecorder
 from mbcas_shim.settings import Settings
-from mbcas_shim.source import Source
 from mbcas_shim.uplink import Connection, Uplink
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_FAILSAFE_SPREAD_MAX_SECONDS = 3600.0  # As much as a server may ask for.
 _FILES_WANTED = 65_536  # Five of each container, a thousand containers, and room.
 
 _log = logging.getLogger(__name__)
@@ -54,8 +40,18 @@ class App:
         tree = open_tree(settings.cgroup_root)
         self._inventory = Inventory(tree, self.counters, boot_id=boot_id)
         self._sampler = Sampler(self.counters)
-        parts = _Parts(settings, tree, self._inventory, self._sampler, self.counters)
-        node = (_kubernetes if settings.kubernetes else _local)(parts, clock, uniform)
+        make_node = kubernetes_node if settings.kubernetes else local_node
+        node = make_node(
+            Parts(
+                settings=settings,
+                clock=clock,
+                uniform=uniform,
+                tree=tree,
+                inventory=self._inventory,
+                sampler=self._sampler,
+                counters=self.counters,
+            )
+        )
         self._source, self._outbox, self._enforcer = node.source, node.outbox, node.enforcer
         self._tasks = node.tasks
         self._node_facts = pb.NodeFacts()
@@ -216,87 +212,6 @@ class App:
             self._outbox.add_facts(row)
         for row in change.redeclared:
             self._outbox.add_facts(row)
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """What both kinds of node are made with."""
-
-    settings: Settings
-    tree: CgroupTree
-    inventory: Inventory
-    sampler: Sampler
-    counters: Counters
-
-    def outbox(self, source: Source) -> Outbox:
-        return Outbox(
-            sampler=self.sampler, inventory=self.inventory, counters=self.counters, source=source
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Node:
-    """Where containers come from and who changes them, on one kind of node."""
-
-    source: Source
-    outbox: Outbox
-    enforcer: NodeEnforcer
-    tasks: tuple[tuple[str, Callable[[], Coroutine[None, None, None]]], ...] = ()
-    failsafe_spread_max_seconds: float = 0.0
-    orders_at_once: int = 1
-
-
-def _local(parts: _Parts, clock: Clock, uniform: Callable[[], float]) -> _Node:
-    """A machine whose containers a file declares, and whose cgroups are this shim's."""
-    del clock, uniform
-    assert parts.settings.containers_file is not None, "the settings are checked"
-    source = LocalSource(parts.settings.containers_file, parts.tree, parts.counters)
-    outbox = parts.outbox(source)
-    enforcer = CgroupEnforcer(
-        parts.inventory,
-        parts.counters,
-        allocatable_millicores=source.room_millicores,
-        on_change=outbox.add_facts,
-    )
-    return _Node(source=source, outbox=outbox, enforcer=enforcer)
-
-
-def _kubernetes(parts: _Parts, clock: Clock, uniform: Callable[[], float]) -> _Node:
-    """A node of a cluster, whose pods are resized through the API server."""
-    settings, counters = parts.settings, parts.counters
-    api = KubeApi(
-        find_api(
-            os.environ,
-            url=settings.kube_api,
-            ca_file=settings.kube_ca,
-            token_file=settings.kube_token_file,
-        )
-    )
-    check = StartCheck(api, clock=clock, counters=counters)
-    source = PodSource(
-        api,
-        ContainerPaths(parts.tree, kubelet_cgroup_root=settings.kubelet_cgroup_root),
-        counters,
-        node_name=settings.node_name,
-        uniform=uniform,
-        cgroup_version=parts.tree.version,
-        skip_reason=lambda: check.skip_reason,
-    )
-    outbox = parts.outbox(source)
-    check.on_change = outbox.request_inventory
-    enforcer = ResizeEnforcer(
-        Resizer(api, source, counters, check=check),
-        clock=clock,
-        room_millicores=source.room_millicores,
-    )
-    return _Node(
-        source=source,
-        outbox=outbox,
-        enforcer=enforcer,
-        tasks=(("pods", source.run), ("rights", check.run)),
-        failsafe_spread_max_seconds=_FAILSAFE_SPREAD_MAX_SECONDS,
-        orders_at_once=AT_ONCE,
-    )
 
 
 def _raise_file_limit() -> None:

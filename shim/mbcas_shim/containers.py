@@ -25,12 +25,11 @@ from pydantic import model_validator as _model_validator
 
 from mbcas_shim.counters import Counters
 from mbcas_shim.errors import ConfigurationError
-from mbcas_shim.inventory import Cpu
+from mbcas_shim.inventory import MAX_CONTAINERS, Cpu
 from mbcas_shim.quantity import parse_millicores
 from mbcas_shim.yaml_file import load_mapping
 
 MAX_PRIORITY: Literal["critical"] = "critical"
-MAX_CONTAINERS = 1000  # As many as a server takes from one node.
 
 _log = logging.getLogger(__name__)
 

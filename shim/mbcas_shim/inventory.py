@@ -10,6 +10,7 @@ from mbcas_shim.counters import Counters
 from mbcas_shim.errors import CgroupError, CgroupGoneError
 
 MAX_HANDLE = 1_000_000  # The wire's bound.
+MAX_CONTAINERS = 1000  # As many as a server takes from one node.
 _LOOKS_FOR_ALL = 10  # Each look checks a tenth of the rows that raise no suspicion.
 
 _log = logging.getLogger(__name__)

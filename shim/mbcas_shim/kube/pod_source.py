@@ -1,6 +1,7 @@
 """The containers of a node on Kubernetes: what the API server says of its pods."""
 
 import asyncio
+import itertools
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from mbcas.v1 import node_link_pb2 as pb
 from mbcas_shim.counters import Counters
-from mbcas_shim.inventory import Cpu, Row
+from mbcas_shim.inventory import MAX_CONTAINERS, Cpu, Row
 from mbcas_shim.kube.container_paths import ContainerPaths
 from mbcas_shim.kube.pod_containers import PodContainer
 from mbcas_shim.kube.pod_mailbox import PodMailbox
@@ -134,11 +135,13 @@ class PodSource:
                 "kubepods_not_found", f"none of {self._paths.looked_for()} can be read"
             )
         before, self._declared = self._declared, {}
-        for pod in self._pods:
-            for item in self._declare(pod):
-                key = (item.pod_uid, item.name)
-                same = before.get(key)
-                self._declared[key] = same if same == item else item
+        for item in itertools.chain.from_iterable(map(self._declare, self._pods)):
+            if len(self._declared) >= MAX_CONTAINERS:
+                self._counters.count("too_many_containers", f"more than {MAX_CONTAINERS} here")
+                break  # The others count as what the node holds beside its rows.
+            key = (item.pod_uid, item.name)
+            same = before.get(key)
+            self._declared[key] = same if same == item else item
         return True
 
     def container_facts(self, row: Row) -> pb.ContainerFacts:
