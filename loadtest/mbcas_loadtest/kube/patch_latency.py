@@ -10,12 +10,12 @@ import http.client
 import json
 import ssl
 import statistics
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -41,7 +41,7 @@ APPLIED_SECONDS_MAX = 30.0
 SPACING_SECONDS = (3.0, 3.8)
 """Between two changes of one pod, drawn anew each time: no beat with the kubelet's own."""
 
-Send = Callable[[Pod, int], None]
+Send = Callable[[Pod, int], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +65,30 @@ def bench_patches(
     Raises:
         DemoError: One was refused, or never came to the kernel.
     """
+    return asyncio.run(_bench(address, subjects, patches=patches, seed=seed, tell=tell))
+
+
+async def _bench(
+    address: KubeApiAddress,
+    subjects: Sequence[Subject],
+    *,
+    patches: int,
+    seed: int,
+    tell: Callable[[str], None],
+) -> dict[str, Any]:
     generator = np.random.default_rng(seed)
-    bare = _BareClient(address)
     seconds: dict[str, list[float]] = {"bare": [], "mbcas": []}
     next_seconds = [monotonic_seconds()] * len(subjects)
-    with _Shim(address, [subject.pod for subject in subjects]) as shim:
+    pods = [subject.pod for subject in subjects]
+    with closing(_BareClient(address)) as bare, closing(_Shim(address, pods)) as shim:
         senders: dict[str, Send] = {"bare": bare.send, "mbcas": shim.send}
         for number in range(2 * patches):
-            # Who is first changes with every round of the pods, and so does the limit.
+            # Of four changes of a pod, down and up by turns, each sends one down and one up.
             turn, index = divmod(number, len(subjects))
-            name = ("bare", "mbcas")[(turn + index) % 2]
-            limit_millicores = LIMITS_MILLICORES[(turn // 2) % 2]
-            sleep_seconds(max(0.0, next_seconds[index] - monotonic_seconds()))
-            subject = subjects[index]
-            if _quota_usec(subject) == limit_millicores * PERIOD_USEC // 1000:
-                limit_millicores = sum(LIMITS_MILLICORES) - limit_millicores
-            shim.look(subject.pod)
-            seconds[name].append(_applied_seconds(subject, senders[name], limit_millicores))
+            name = ("bare", "mbcas", "mbcas", "bare")[(turn + 2 * index) % 4]
+            await asyncio.sleep(next_seconds[index] - monotonic_seconds())
+            shim.look(subjects[index].pod)
+            seconds[name].append(await _applied_seconds(subjects[index], senders[name]))
             next_seconds[index] = monotonic_seconds() + generator.uniform(*SPACING_SECONDS)
             if number % 20 == 0:
                 tell(f"{number} of {2 * patches} patches")
@@ -93,14 +100,15 @@ def bench_patches(
     }
 
 
-def _applied_seconds(subject: Subject, send: Send, limit_millicores: int) -> float:
-    """Sends one change, and returns when it was in the cgroup."""
-    wanted_usec = limit_millicores * PERIOD_USEC // 1000
+async def _applied_seconds(subject: Subject, send: Send) -> float:
+    """Sends one change, and returns how long it took to the cgroup."""
+    low, high = LIMITS_MILLICORES
+    limit_millicores = high if _quota_usec(subject) == _usec(low) else low
     with ThreadPoolExecutor(1) as looker:
         begin_seconds = monotonic_seconds()
-        seen = looker.submit(_seen_seconds, subject, wanted_usec, begin_seconds)
-        send(subject.pod, limit_millicores)
-        return seen.result() - begin_seconds
+        seen = looker.submit(_seen_seconds, subject, _usec(limit_millicores), begin_seconds)
+        await send(subject.pod, limit_millicores)
+        return await asyncio.wrap_future(seen) - begin_seconds
 
 
 def _seen_seconds(subject: Subject, wanted_usec: int, begin_seconds: float) -> float:
@@ -109,6 +117,10 @@ def _seen_seconds(subject: Subject, wanted_usec: int, begin_seconds: float) -> f
             raise DemoError(f"{subject.pod.name}: no quota of {wanted_usec} us came")
         sleep_seconds(LOOK_SECONDS)
     return monotonic_seconds()
+
+
+def _usec(limit_millicores: int) -> int:
+    return limit_millicores * PERIOD_USEC // 1000
 
 
 def _quota_usec(subject: Subject) -> int:
@@ -139,7 +151,10 @@ class _BareClient:
         context = ssl.create_default_context(cafile=str(address.ca_file))
         self._connection = http.client.HTTPSConnection(host, port, context=context)
 
-    def send(self, pod: Pod, limit_millicores: int) -> None:
+    def close(self) -> None:
+        self._connection.close()
+
+    async def send(self, pod: Pod, limit_millicores: int) -> None:
         path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}/resize"
         body = json.dumps(patch_body(pod, {pod.containers[0].name: Cpu(None, limit_millicores)}))
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": STRATEGIC_MERGE}
@@ -172,33 +187,25 @@ class _Pods:
 
 
 class _Shim:
-    """The part of a shim that carries out orders, on an event loop of its own."""
+    """The part of a shim that carries out orders."""
 
     def __init__(self, address: KubeApiAddress, pods: Iterable[Pod]) -> None:
-        api, clock = KubeApi(address), MonotonicClock()
+        self._api, clock = KubeApi(address), MonotonicClock()
         counters = Counters(clock)
-        self._pods = _Pods(api, pods)
-        check = StartCheck(api, clock=clock, counters=counters)
-        self._resizer = Resizer(api, self._pods, counters, check=check)
+        self._pods = _Pods(self._api, pods)
+        check = StartCheck(self._api, clock=clock, counters=counters)
+        self._resizer = Resizer(self._api, self._pods, counters, check=check)
         self._enforcer = ResizeEnforcer(self._resizer, clock=clock, room_millicores=lambda: 0)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+    def close(self) -> None:
         self._resizer.close()
+        self._api.close()
 
     def look(self, pod: Pod) -> None:
         """Lets it know what the bare client has done."""
         self._pods.look(pod.uid)
 
-    def send(self, pod: Pod, limit_millicores: int) -> None:
+    async def send(self, pod: Pod, limit_millicores: int) -> None:
         order = Order(
             order_id=1,
             pod_uid=pod.uid,
@@ -211,7 +218,6 @@ class _Shim:
             expires_seconds=0.0,
             lane=pb.LANE_NORMAL,
         )
-        sent = asyncio.run_coroutine_threadsafe(self._enforcer.apply([order]), self._loop)
-        (answer,) = sent.result()
+        (answer,) = await self._enforcer.apply([order])
         if answer.outcome != pb.OUTCOME_APPLIED:
             raise DemoError(f"{pod.name}: {answer.status} {answer.cause} {answer.field}")

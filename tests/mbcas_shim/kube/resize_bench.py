@@ -18,6 +18,7 @@ from mbcas_shim.kube.start_check import StartCheck
 from mbcas_shim.orders import Order
 from tests.kube.fake_cluster import FakeCluster
 from tests.kube.fake_kube import FakeKube
+from tests.kube.kube import Kube
 from tests.kube.requests import Request
 
 HANG_SECONDS = 20.0  # Only a bound for a test that would never end.
@@ -59,40 +60,25 @@ class Held:
         self.go_on = threading.Event()
 
 
-class ResizeBench:
-    """A cluster, and an enforcer with the rights that a shim has."""
+class Enforcing:
+    """An enforcer over any cluster, and what a test wants to know of that."""
 
-    def __init__(self, folder: Path, *rights: str) -> None:
-        self.cluster = FakeCluster()
-        self.kube = FakeKube(self.cluster)
-        self.rights = rights or ("patch pods/resize", "get podallocations")
-        self.token_file = folder / "token"
+    def __init__(self, kube: Kube, api: KubeApi) -> None:
+        self.kube = kube
+        self.api = api
         self.clock = JumpingClock()
         self.counters = Counters(self.clock)
         self.seen = SeenPods()
         self.room_millicores = 2000
-
-    def __enter__(self) -> Self:
-        self.cluster.__enter__()
-        user = self.kube.with_rights(*self.rights)
-        self.token_file.write_text(user.token)
-        self.api = KubeApi(find_api({}, url=self.cluster.server, token_file=self.token_file))
-        self.check = StartCheck(self.api, clock=self.clock, counters=self.counters)
-        self.resizer = Resizer(self.api, self.seen, self.counters, check=self.check)
+        self.check = StartCheck(api, clock=self.clock, counters=self.counters)
+        self.resizer = Resizer(api, self.seen, self.counters, check=self.check)
         self.enforcer = ResizeEnforcer(
             self.resizer, clock=self.clock, room_millicores=lambda: self.room_millicores
         )
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self.resizer.close()
         self.api.close()
-        self.cluster.__exit__(kind, error, trace)
 
     def look(self) -> None:
         """Takes over what the cluster's pods are now."""
@@ -106,7 +92,38 @@ class ResizeBench:
         self.look()
         return self.seen.by_uid[made["metadata"]["uid"]]
 
-    def hold(self, name: str) -> "Held":
+    def cpu_of(self, name: str, container: str = "main") -> Cpu:
+        """What the spec says now."""
+        pod = parse_pod(self.kube.get(name))
+        return next(each.spec for each in pod.containers if each.name == container)
+
+
+class ResizeBench(Enforcing):
+    """A fake cluster, and an enforcer with the rights that a shim has."""
+
+    def __init__(self, folder: Path, *rights: str) -> None:
+        self.cluster = FakeCluster()
+        self.token_file = folder / "token"
+        kube = FakeKube(self.cluster)
+        user = kube.with_rights(*(rights or ("patch pods/resize", "get podallocations")))
+        self.token_file.write_text(user.token)
+        address = find_api({}, url=self.cluster.server, token_file=self.token_file)
+        super().__init__(kube, KubeApi(address))
+
+    def __enter__(self) -> Self:
+        self.cluster.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+        self.cluster.__exit__(kind, error, trace)
+
+    def hold(self, name: str) -> Held:
         """Lets the next calls about a pod wait in their thread."""
         held, request = Held(), self.api.request
 
@@ -127,11 +144,6 @@ class ResizeBench:
             for request in self.cluster.api.requests
             if request.method == "PATCH" and request.query.get("fieldManager") == "mbcas"
         ]
-
-    def cpu_of(self, name: str, container: str = "main") -> Cpu:
-        """What the spec says now."""
-        pod = parse_pod(self.kube.get(name))
-        return next(each.spec for each in pod.containers if each.name == container)
 
 
 def order_for(
