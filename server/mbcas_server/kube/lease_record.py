@@ -62,7 +62,7 @@ def written(
         "leaseDurationSeconds": max(1, round(duration_seconds)),
         "renewTime": now,
     }
-    if taken:
+    if taken or "acquireTime" not in spec:
         spec["acquireTime"] = now
     metadata = dict(_mapping(lease.get("metadata")))
     if frozen is not None:
