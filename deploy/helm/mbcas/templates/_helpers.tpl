@@ -91,7 +91,7 @@ capabilities: {drop: [ALL]}
 {{- end -}}
 
 {{- define "mbcas.kubeApiEnv" -}}
-{{- with .Values.kubeApi }}{{- if .host }}
+{{- with .Values.kubeApi }}{{- if .host -}}
 - {name: KUBERNETES_SERVICE_HOST, value: {{ .host | quote }}}
 - {name: KUBERNETES_SERVICE_PORT, value: {{ .port | quote }}}
 {{- end }}{{- end }}
