@@ -237,6 +237,7 @@ class PodAllocations:
         metadata = given.get("metadata")
         if isinstance(metadata, dict) and metadata.get("uid") == entry.object_uid:
             entry.written, entry.status = None, {}
+            entry.version = max(entry.version, _version_of(metadata))  # Answers may come later.
             self._entries.move_to_end(pod, last=False)
             self._count()
 
