@@ -112,12 +112,14 @@ class LeaseLeadership:
         """Looks at the Lease for as long as it is let, or until it is lost."""
         async with asyncio.TaskGroup() as group:
             preparing: asyncio.Task[None] | None = None
-            while not self._lost:
+            while True:
                 begin_seconds = self.clock.now_seconds()
                 await self._look()
                 if self._holds and preparing is None:
                     preparing = group.create_task(self._prepare(), name="prepare")
                 self._tell()
+                if self._lost:
+                    return
                 await self.clock.sleep_until(begin_seconds + self.settings.lease_retry_seconds)
 
     async def give_up(self) -> None:
