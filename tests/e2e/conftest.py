@@ -1,13 +1,14 @@
 """The running cluster and pods on it, for every test in this folder."""
 
+import json
 import os
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tenacity
-import yaml
 
 from tests.e2e.cluster.cluster import Cluster, load
 from tests.e2e.cluster.images import BUSYBOX_IMAGE
@@ -16,6 +17,7 @@ CPU_CGROUPS = Path("/sys/fs/cgroup/cpu")
 POD_SECONDS = 60
 
 MakePod = Callable[..., dict[str, Any]]
+Kubectl = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
@@ -27,45 +29,95 @@ def cluster() -> Cluster:
     return load(Path(folder))
 
 
+@pytest.fixture(scope="session")
+def kubectl(cluster: Cluster) -> Kubectl:
+    """Runs kubectl as the cluster's administrator."""
+    return cluster.kubectl
+
+
 @pytest.fixture
 def pod(cluster: Cluster) -> Iterator[MakePod]:
     """Makes running pods, and deletes them after the test."""
-    made: list[str] = []
+    made: list[tuple[str, str]] = []
 
-    def make(name: str, *, script: str = "", **resources: dict[str, str]) -> dict[str, Any]:
-        container: dict[str, Any] = {
-            "name": "main",
-            "image": BUSYBOX_IMAGE,
-            "imagePullPolicy": "Never",
-            "resources": resources,
-        }
-        if script:
-            container["command"] = ["/bin/sh", "-c", script]
+    def make(
+        name: str,
+        *,
+        namespace: str = "default",
+        script: str = "",
+        containers: Mapping[str, Mapping[str, Any]] | None = None,
+        annotations: Mapping[str, str] | None = None,
+        spec: Mapping[str, Any] | None = None,
+        **resources: dict[str, str],
+    ) -> dict[str, Any]:
+        """Makes one pod; without `containers`, of one named main with these resources.
+
+        Args:
+            name: of the pod.
+            namespace: is made where it is not there.
+            script: what each container runs; without one it sleeps.
+            containers: resources by name, of several; none make a pod BestEffort.
+            annotations: of the pod.
+            spec: what else the pod says.
+            resources: requests and limits of the one container.
+        """
+        shapes = containers if containers is not None else {"main": resources}
         manifest = {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": name},
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "annotations": dict(annotations or {}),
+            },
             "spec": {
                 "hostNetwork": True,
                 "terminationGracePeriodSeconds": 0,
-                "containers": [container],
+                "containers": [_container(each, shapes[each], script) for each in shapes],
+                **(spec or {}),
             },
         }
-        path = cluster.folder / f"pod-{name}.yaml"
-        path.write_text(yaml.safe_dump(manifest))
-        made.append(name)
+        _make_namespace(cluster, namespace)
+        path = cluster.folder / f"pod-{namespace}-{name}.json"
+        path.write_text(json.dumps(manifest))
+        made.append((namespace, name))
         cluster.kubectl("apply", "-f", str(path))
-        cluster.kubectl("wait", f"pod/{name}", "--for=condition=Ready", f"--timeout={POD_SECONDS}s")
-        return get(cluster, name)
+        within = ("-n", namespace)
+        ready = ("--for=condition=Ready", f"--timeout={POD_SECONDS}s")
+        cluster.kubectl(*within, "wait", f"pod/{name}", *ready)
+        return get(cluster, name, namespace)
 
     yield make
-    if made:
-        cluster.kubectl("delete", "pod", *made, "--ignore-not-found", "--grace-period=0", "--force")
+    for namespace, name in made:
+        now = ("--ignore-not-found", "--grace-period=0", "--force")
+        cluster.kubectl("-n", namespace, "delete", "pod", name, *now)
 
 
-def get(cluster: Cluster, name: str) -> dict[str, Any]:
+def _container(name: str, resources: Mapping[str, Any], script: str) -> dict[str, Any]:
+    container: dict[str, Any] = {
+        "name": name,
+        "image": BUSYBOX_IMAGE,
+        "imagePullPolicy": "Never",
+        "resources": dict(resources),
+    }
+    if script:
+        container["command"] = ["/bin/sh", "-c", script]
+    return container
+
+
+def _make_namespace(cluster: Cluster, name: str) -> None:
+    """Makes a namespace that pods can be made in; the next test may find it there."""
+    if cluster.kubectl("get", "namespace", name, check=False).returncode == 0:
+        return
+    cluster.kubectl("create", "namespace", name)
+    account = ("-n", name, "get", "serviceaccount", "default")
+    wait_until(lambda: cluster.kubectl(*account, check=False).returncode == 0)
+
+
+def get(cluster: Cluster, name: str, namespace: str = "default") -> dict[str, Any]:
     """Returns a pod as the API server has it."""
-    found: dict[str, Any] = yaml.safe_load(cluster.kubectl("get", "pod", name, "-o", "yaml").stdout)
+    printed = cluster.kubectl("-n", namespace, "get", "pod", name, "-o", "json").stdout
+    found: dict[str, Any] = json.loads(printed)
     return found
 
 
@@ -76,10 +128,12 @@ def pod_cgroup_of(cluster: Cluster, pod: dict[str, Any]) -> Path:
     return (top if qos == "guaranteed" else top / qos) / f"pod{pod['metadata']['uid']}"
 
 
-def cgroup_of(cluster: Cluster, pod: dict[str, Any]) -> Path:
-    """Returns the folder of the pod's first container in the cpu controller."""
-    container_id = pod["status"]["containerStatuses"][0]["containerID"].rpartition("/")[2]
-    return pod_cgroup_of(cluster, pod) / str(container_id)
+def cgroup_of(cluster: Cluster, pod: dict[str, Any], container: str = "") -> Path:
+    """Returns the folder of a container in the cpu controller; without a name, of the first."""
+    status = pod["status"]
+    statuses = [*status["containerStatuses"], *status.get("initContainerStatuses", [])]
+    found = next(each for each in statuses if container in ("", each["name"]))
+    return pod_cgroup_of(cluster, pod) / str(found["containerID"].rpartition("/")[2])
 
 
 def wait_until(done: Callable[[], bool], *, seconds: float = 30) -> None:
