@@ -81,6 +81,7 @@ class FakeKubelet:
         self.delays = delays
         self.supports_resize = True
         self.static_cpu_manager = False
+        self.has_swap = False
         self.refuse_write: Refusal = lambda pod: None
         """Asked before each write; a message is an error of the kernel, tried again each look."""
         self.pod_gone: Callable[[Pod], None] = lambda pod: None
@@ -238,6 +239,7 @@ class FakeKubelet:
             others,
             millicores=self.millicores,
             static_cpu_manager=self.static_cpu_manager,
+            has_swap=self.has_swap,
         )
         if known.pending is None:
             fell = request_millicores(pod) < request_millicores(known.allocated)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from tests.kube.resources import Pod, qos_of, request_millicores
+from tests.kube.resources import Pod, amount, qos_of, request_millicores, running_containers
 
 
 def why_not(
@@ -12,12 +12,15 @@ def why_not(
     *,
     millicores: int,
     static_cpu_manager: bool,
+    has_swap: bool = False,
 ) -> tuple[str, str] | None:
     """Returns reason and message where the spec is not granted, None where it is."""
     asked, has = request_millicores(pod), request_millicores(granted)
     if static_cpu_manager and qos_of(pod) == "Guaranteed" and asked != has:
         message = 'Resize is infeasible for Guaranteed Pods alongside CPU Manager policy "static"'
         return "Infeasible", message
+    if has_swap and _memory_requests(pod) != _memory_requests(granted):
+        return "Infeasible", "In-place resize of memory requests is not supported with swap"
     if asked > millicores:
         message = (
             f"Node didn't have enough capacity: cpu, requested: {asked}, capacity: {millicores}"
@@ -31,6 +34,10 @@ def why_not(
         )
         return "Deferred", message
     return None
+
+
+def _memory_requests(pod: Pod) -> list[str | None]:
+    return [amount(each, "requests", "memory") for each in running_containers(pod)]
 
 
 def precedence(pod: Pod, granted: Pod, waiting_since: float) -> tuple[bool, int, bool, float]:
