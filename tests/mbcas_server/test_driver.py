@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from mbcas_core.effects import Effect, Notice, SendOrders, Violation
+from mbcas_core.effects import Effect, Notice, Order, PodNotice, SendOrders, Violation
 from mbcas_core.events import Event, NodeAttached, ReportArrived, TickDue
 from mbcas_server.convert import parse_report
 from mbcas_server.core_thread import CoreThread
@@ -263,6 +263,40 @@ async def test_orders_for_a_shim_that_takes_none_are_bounded_and_expire() -> Non
     assert taken is not None
     assert [item.order_id for item in taken[1].orders.orders] == [1]
     assert link.outbox.orders_dropped == 3
+
+
+class Objects:
+    """Remembers what is left to them."""
+
+    def __init__(self) -> None:
+        self.orders: list[tuple[str, int]] = []
+        self.notices: list[PodNotice] = []
+
+    def send(self, link: Link, orders: tuple[Order, ...]) -> None:
+        self.orders += [(link.node, each.order_id) for each in orders]
+
+    def tell(self, notice: PodNotice) -> None:
+        self.notices.append(notice)
+
+
+async def test_on_kubernetes_orders_and_notices_of_pods_take_the_way_over_its_objects() -> None:
+    world = World()
+    objects = world.driver.kube_objects = Objects()
+    link = world.attach("node-a")
+    notice = PodNotice(
+        namespace="default", pod="web", pod_uid="uid-1", container="app", event="E", message="M"
+    )
+    world.core.respond = lambda event: (
+        [SendOrders(node="node-a", orders=(order(7),)), notice]
+        if isinstance(event, TickDue)
+        else []
+    )
+
+    await world.driver.tick()
+
+    assert objects.orders == [("node-a", 7)]
+    assert objects.notices == [notice]
+    assert not link.outbox._orders
 
 
 async def test_orders_for_a_node_without_a_shim_are_counted() -> None:

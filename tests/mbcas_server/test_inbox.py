@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mbcas.v1 import node_link_pb2 as pb
-from mbcas_core.events import Report
+from mbcas_core.events import OrderResult, Outcome, Report
 from mbcas_server.convert import ParsedReport, parse_report
 from mbcas_server.inbox import Inbox, Taken
 from tests.mbcas_server.fakes import container, report, samples
@@ -214,3 +214,34 @@ def check(found: Report, core: dict[int, str]) -> None:
         for handle, usage in zip(batch.handles.tolist(), batch.counters[0].tolist(), strict=True):
             if handle in core:
                 assert usage == usage_of(core[handle])
+
+
+def test_what_became_of_orders_that_never_left_is_told_like_what_shims_say() -> None:
+    inbox = filled(report())
+    inbox.drain()
+
+    inbox.put_results((OrderResult(order_id=4, outcome=Outcome.REFUSED),))
+
+    assert [result.order_id for result in drained(inbox).results] == [4]
+
+
+def test_a_changed_capacity_is_told_once_with_what_else_the_shim_said_of_its_node() -> None:
+    inbox = filled(report())
+    inbox.drain()
+
+    renewed = [inbox.renew_allocatable(1500), inbox.renew_allocatable(1500)]
+    facts = drained(inbox).node_facts
+
+    assert renewed == [True, False]
+    assert facts is not None
+    assert (facts.allocatable_millicores, facts.cpu_count) == (1500, 2)
+
+
+def test_an_inbox_knows_the_namespaces_since_the_last_inventory() -> None:
+    inbox = filled(report(), report(sequence=2, containers=[container(2, namespace="shop")]))
+    before = set(inbox.namespaces)
+
+    inbox.put(parsed(report(sequence=3, full_inventory=True, containers=[container(1)])))
+
+    assert before == {"default", "shop"}
+    assert inbox.namespaces == {"default"}

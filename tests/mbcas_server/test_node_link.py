@@ -290,6 +290,18 @@ async def test_the_core_can_ask_for_an_inventory() -> None:
         await until_inventory_is_requested(shim)
 
 
+async def test_a_shim_whose_node_object_is_not_known_yet_is_told_to_come_again() -> None:
+    facts = pb.NodeFacts(cpu_count=2, cgroup_version=2, enforcement=pb.ENFORCEMENT_RESIZE)
+    async with server() as world:
+        shim = Shim(world.channel)
+
+        await shim.send(report(node_facts=facts))
+        error = await shim.ending()
+
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert reason_of(error) == "NODE_UNKNOWN"
+
+
 async def test_a_shim_that_never_reports_is_turned_away() -> None:
     async with server(first_report_seconds=0.1) as world:
         error = await Shim(world.channel).ending()
