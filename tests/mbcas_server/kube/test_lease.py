@@ -14,8 +14,8 @@ from mbcas_server.kube.lease import KEEP_STREAMS_SECONDS, LeaseLeadership
 from mbcas_server.leadership import NotRememberedError
 from mbcas_server.metrics import Metrics
 from mbcas_server.status import RefusedError
-from tests.kube.fake_api import Request
 from tests.kube.fake_cluster import FakeCluster
+from tests.kube.requests import Request
 from tests.mbcas_server.fakes import VirtualClock, settings
 from tests.mbcas_server.kube.rig import write_kubeconfig
 
@@ -349,7 +349,7 @@ async def test_it_runs_until_the_lease_is_lost(world: World) -> None:
     server = world.server("a")
 
     async with asyncio.timeout(10), running(server) as turn:
-        await turn(lambda: server.leads())
+        await turn(server.leads)
         world.change(spec={"holderIdentity": "rival"})
         await turn(lambda: server.lost)
 
