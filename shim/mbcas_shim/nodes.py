@@ -11,6 +11,7 @@ from mbcas_shim.enforce import NodeEnforcer
 from mbcas_shim.enforce_cgroup import CgroupEnforcer
 from mbcas_shim.inventory import Inventory
 from mbcas_shim.kube.api import KubeApi, find_api
+from mbcas_shim.kube.bursts import Bursts
 from mbcas_shim.kube.container_paths import ContainerPaths
 from mbcas_shim.kube.enforce_resize import ResizeEnforcer
 from mbcas_shim.kube.pod_source import PodSource
@@ -92,6 +93,7 @@ def kubernetes_node(parts: Parts) -> Node:
         node_name=settings.node_name,
         uniform=parts.uniform,
         cgroup_version=parts.tree.version,
+        burst_writable=settings.burst,
         skip_reason=lambda: check.skip_reason,
     )
     outbox = parts.outbox(source)
@@ -100,12 +102,17 @@ def kubernetes_node(parts: Parts) -> Node:
         Resizer(api, source, counters, check=check),
         clock=parts.clock,
         room_millicores=source.room_millicores,
+        bursts=Bursts(parts.inventory, parts.tree, counters) if settings.burst else None,
     )
     return Node(
         source=source,
         outbox=outbox,
         enforcer=enforcer,
-        tasks=(("pods", source.run), ("rights", check.run)),
+        tasks=(
+            ("pods", source.run),
+            ("rights", check.run),
+            ("bursts", enforcer.run_bursts),
+        ),
         failsafe_spread_max_seconds=_FAILSAFE_SPREAD_MAX_SECONDS,
         orders_at_once=AT_ONCE,
     )

@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     """PEM file with the authorities that may vouch for the Kubernetes API server."""
     kube_token_file: Path | None = None
     """File with the bearer token for the Kubernetes API server; read again at each call."""
+    burst: bool = False
+    """Write burst credit on Kubernetes, where the kubelet writes the quota: needs cgroups of pods
+    that this process may write. Without --kubernetes it is always written."""
     failsafe_after_seconds: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] = 300.0
     """Without a word from the server for this long, admitted values come back, 1 to 86400. What
     the server says replaces it."""

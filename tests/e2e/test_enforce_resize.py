@@ -1,6 +1,7 @@
 """The shim's enforcer against the real API server and kubelet."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +9,19 @@ import pytest
 
 from mbcas.v1 import node_link_pb2 as pb
 from mbcas_loadtest.kube.patch_latency import Subject, bench_patches
-from mbcas_shim.inventory import Cpu
+from mbcas_shim.cgroup_tree import open_tree
+from mbcas_shim.inventory import Cpu, Inventory
 from mbcas_shim.kube.api import KubeApi, KubeApiAddress
+from mbcas_shim.kube.bursts import Bursts
+from mbcas_shim.kube.enforce_resize import ResizeEnforcer
 from mbcas_shim.kube.pods import Pod
 from mbcas_shim.kube.start_check import AGAIN_SECONDS
 from tests.e2e.cluster.cluster import Cluster
-from tests.e2e.conftest import cgroup_of
+from tests.e2e.conftest import CPU_CGROUPS, cgroup_of
 from tests.e2e.test_real_keeps_the_contract import RealKube, namespace
 from tests.kube.kube import Kube
 from tests.kube.shapes import BURSTABLE, single
-from tests.mbcas_shim.kube.resize_bench import Enforcing, order_for
+from tests.mbcas_shim.kube.resize_bench import Container, Enforcing, order_for
 
 __all__ = ["namespace"]  # A fixture, taken over.
 
@@ -36,10 +40,28 @@ class Bench(Enforcing):
         self.address = KubeApiAddress(
             url=kube.server, ca_file=kube.cluster.ca, token_file=self.token_file
         )
+        self.cluster = kube.cluster
         super().__init__(kube, KubeApi(self.address))
 
-    async def outcome(self, running: Pod, **order: Any) -> tuple[object, ...]:  # noqa: ANN401 - an order's fields.
-        (answer,) = await self.enforcer.apply([order_for(running, **order)])
+    def with_bursts(self, running: Pod) -> Bursts:
+        """Lets the enforcer write burst credit of this pod's container."""
+        made = self.kube.get(running.name)
+        path = cgroup_of(self.cluster, made).relative_to(CPU_CGROUPS)
+        tree = open_tree(CPU_CGROUPS.parent)
+        inventory = Inventory(tree, self.counters, boot_id="boot")
+        inventory.declare([Container("main", running.uid, str(path))])
+        inventory.refresh()
+        bursts = Bursts(inventory, tree, self.counters)
+        self.enforcer = ResizeEnforcer(
+            self.resizer, clock=self.clock, room_millicores=lambda: 0, bursts=bursts
+        )
+        return bursts
+
+    async def outcome(
+        self, running: Pod, *, limit: int, burst: int | None = None
+    ) -> tuple[object, ...]:
+        order = replace(order_for(running, limit=limit), burst_usec=burst)
+        (answer,) = await self.enforcer.apply([order])
         return answer.outcome, answer.status, answer.cause, answer.field
 
 
@@ -128,6 +150,25 @@ async def test_what_was_cut_comes_back_when_the_server_is_silent(bench: Bench) -
     bench.kube.wait(lambda: bench.kube.cgroup_of(made, "main").quota_us == 50_000)
 
 
+async def test_a_cut_finds_the_burst_out_of_its_way(bench: Bench) -> None:
+    running = bench.make(single("burst", BURSTABLE))
+    bursts = bench.with_bursts(running)
+    folder = cgroup_of(bench.cluster, bench.kube.get("burst"))
+    groups = folder, folder.parent
+    full = await bench.outcome(running, limit=500, burst=50_000)
+    before = [int((group / "cpu.cfs_burst_us").read_text()) for group in groups]
+
+    cut = await bench.outcome(running, limit=200, burst=20_000)
+
+    quota = folder / "cpu.cfs_quota_us"
+    bench.kube.wait(lambda: int(quota.read_text()) == 20_000)
+    bench.kube.wait(lambda: bench.kube.settled("burst"))
+    assert (full[0], cut[0], before) == (pb.OUTCOME_APPLIED, pb.OUTCOME_APPLIED, [50_000, 50_000])
+    assert not _resize_errors(bench.kube)
+    assert bursts.zero() == 0
+    assert [int((group / "cpu.cfs_burst_us").read_text()) for group in groups] == [0, 0]
+
+
 def test_a_patch_takes_no_longer_to_the_kernel_than_a_bare_clients(
     bench: Bench, cluster: Cluster
 ) -> None:
@@ -146,6 +187,11 @@ def test_a_patch_takes_no_longer_to_the_kernel_than_a_bare_clients(
             break
 
     assert tried[-1]["ratio_of_medians"] <= MEDIAN_RATIO_MAX, tried
+
+
+def _resize_errors(kube: Kube) -> list[dict[str, Any]]:
+    events = kube.call("GET", f"/api/v1/namespaces/{kube.namespace}/events").body["items"]
+    return [event for event in events if event["reason"] == "ResizeError"]
 
 
 def _forbid_resizes(kube: Kube) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -50,6 +51,20 @@ class SeenPods:
 
     def find(self, uid: str) -> Pod | None:
         return self.by_uid.get(uid)
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """What an inventory wants to know of one."""
+
+    name: str
+    pod_uid: str
+    cgroup: str
+    run_id: str = ""
+    admitted: Cpu | None = None
+    is_restored_exactly: bool = False
+    is_managed: bool = False
+    outlives_cgroup: bool = True
 
 
 class Held:
