@@ -96,6 +96,10 @@ def _enrol(state: State, row: int, facts: ContainerFacts, now: float) -> None:
         _note_kubelet(state, row, facts, now)
         _adopt(state, row, facts, now)
         state.ledger.changed_time[row] = state.ledger.cut_time[row] = -np.inf
+        if rows.request_set[row] or rows.limit_set[row]:
+            state.fleet.pods.order_time[rows.pod[row]] = (
+                now  # An earlier server's, for all we know.
+            )
         # It is no younger than before; it is this server that must get to know it.
         rows.steady_until[row] = now + state.parameters.startup_grace_seconds
         recall.apply(state, row, now_seconds=now)

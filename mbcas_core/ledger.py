@@ -165,6 +165,13 @@ def adopt_status(
         now_seconds=now_seconds,
     )
     table.told[row] = told
+    if table.outcome[row] == IN_FLIGHT:  # Until a cut is carried out, the spec is what counts.
+        keep_billed(
+            table,
+            np.array([row]),
+            request=np.array([spec.request_millicores or 0]),
+            limit=np.array([spec.limit_millicores or 0]),
+        )
     if table.status_awaited[row] and _shows(table, row, actual):
         table.status_lag[row] = now_seconds - table.order_time[row]
         table.status_awaited[row] = False
@@ -364,5 +371,10 @@ def void(table: LedgerTable, rows: IntArray) -> None:
 
 def _doubt(table: LedgerTable, rows: IntArray) -> None:
     """Keeps billed what the orders of these rows asked for."""
-    table.doubt_request[rows] = np.maximum(table.doubt_request[rows], table.desired_request[rows])
-    table.doubt_limit[rows] = np.maximum(table.doubt_limit[rows], table.desired_limit[rows])
+    keep_billed(table, rows, request=table.desired_request[rows], limit=table.desired_limit[rows])
+
+
+def keep_billed(table: LedgerTable, rows: IntArray, *, request: IntArray, limit: IntArray) -> None:
+    """Bills these rows with at least so much until more is known."""
+    table.doubt_request[rows] = np.maximum(table.doubt_request[rows], request)
+    table.doubt_limit[rows] = np.maximum(table.doubt_limit[rows], limit)

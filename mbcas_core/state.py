@@ -149,6 +149,13 @@ class State:
         hard: BoolArray = self.fleet.rows.policy[rows] == Policy.HARD_QUOTA
         return hard
 
+    def two_numbers(self, rows: IntArray) -> BoolArray:
+        """True where a hard quota on Kubernetes has not yet made request and limit one."""
+        table = self.ledger
+        apart = table.desired_request[rows] != table.desired_limit[rows]
+        two: BoolArray = apart & self.hard_quota(rows) & self.fleet.rows.kube[rows]
+        return two & self.fleet.rows.has_limit[rows]
+
     def pod_weight(self, pods: IntArray) -> FloatArray:
         """Weights of pods in their markets: declared at admission, times those of their classes."""
         weight: FloatArray = self.fleet.pods.weight[pods] * self.fleet.pods.class_weight[pods]
@@ -157,13 +164,16 @@ class State:
     def billed(self, rows: IntArray) -> tuple[IntArray, IntArray]:
         """What counts as taken of a node's reservations and of its ceilings, in millicores.
 
-        A hard quota is one number, of which the limit is what the kernel tells; a row without a
-        limit counts among the ceilings with its reservation.
+        A hard quota is one number, of which the limit is what the kernel tells; on Kubernetes the
+        larger of the two counts, for a scheduler goes by the request that a status shows. A row
+        without a limit counts among the ceilings with its reservation.
         """
         request = ledger.billed_request(self.ledger, rows)
         has_limit = self.fleet.rows.has_limit[rows]
         limit = np.where(has_limit, ledger.billed_limit(self.ledger, rows), request)
-        return np.where(self.hard_quota(rows), limit, request), limit
+        one = self.hard_quota(rows) & ~self.two_numbers(rows)
+        limit = np.where(one & self.fleet.rows.kube[rows], np.maximum(request, limit), limit)
+        return np.where(one, limit, request), limit
 
     def fresh(self, rows: IntArray, *, now_seconds: float) -> BoolArray:
         """True where enough was measured, lately enough, to decide on."""

@@ -126,6 +126,11 @@ def _numbers(state: State, standing: Standing, targets: Targets) -> tuple[_Numbe
     admitted = np.where(standing.hard | facts.strict[rows], 0, facts.admitted_limit[rows])
     # The kernel takes no smaller quota, whatever little the market has to give.
     limit = np.maximum(targets.ceiling_millicores, MIN_CEILING_MILLICORES)
+    # Until they are one, the reservation comes up to meet a ceiling that sinks step by step.
+    halfway = hysteresis.limit_cut(
+        standing.applied_limit, limit, cut_max_ratio=parameters.cut_max_ratio
+    )
+    limit = np.where(state.two_numbers(rows), np.maximum(limit, halfway), limit)
     request = np.where(hard & has_limit, limit, targets.reservation_millicores)
     # Without a request, its pod might become BestEffort.
     least = np.minimum(facts.admitted_request[rows], MIN_CEILING_MILLICORES)
@@ -254,10 +259,16 @@ def desired(
     moves = wishes.up_request | wishes.up_limit | wishes.down_request | wishes.down_limit
     up = wishes.up_request | wishes.up_limit
     one = np.where(up, request, np.maximum(request, limit))
+    # Two numbers become one where the reservation was granted all of it, and else stay two.
+    two = state.two_numbers(rows)
+    one = np.where(two & ~up, np.minimum(one, standing.billed_request), one)
+    stays = two & up & (one < wishes.request)
     request = np.where(hard & moves, one, request)
     has_limit = state.fleet.rows.has_limit[rows]
     held = np.maximum(limit, standing.billed_request)
     request = np.where(has_limit & ~hard, np.minimum(request, held), request)
     limit = np.where(hard & moves, one, np.maximum(limit, np.maximum(request, 0)))
     limit = np.where(~hard & wishes.down_limit, np.maximum(limit, standing.billed_request), limit)
+    request = np.where(stays, table.desired_request[rows], request)
+    limit = np.where(stays, table.desired_limit[rows], limit)
     return request, np.where(has_limit, limit, 0)

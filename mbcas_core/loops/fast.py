@@ -129,7 +129,11 @@ def _grant(state: State, rows: IntArray, now: float) -> list[Effect]:
     )
     turn = np.full(selection.nodes.size, state.tick_count)
     found = audit.check_orders(state, selection, asked, grants, limits=limits, turn=turn)
-    request = billed_request + np.where(hard, grants.reservation_millicores, 0)
+    # On Kubernetes a lift of the ceiling leaves alone what the spec says of the request.
+    kept = np.where(
+        fleet.rows.kube[everyone], state.ledger.desired_request[everyone], billed_request
+    )
+    request = np.where(hard, billed_request + grants.reservation_millicores, kept)
     limit = np.where(hard, request, billed_limit + grants.ceiling_millicores)
     worth = lifted & (limit - billed_limit >= MIN_LIFT_MILLICORES)
     short = lifted & (limit < wish)

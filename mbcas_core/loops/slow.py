@@ -62,7 +62,7 @@ def _stand(state: State, selection: Selection, now: float) -> Standing:
     ratio = throttled_ratio(state.windows, rows, seconds=THROTTLED_SECONDS)
     billed_request, billed_limit = state.billed(rows)
     hard = state.hard_quota(rows)
-    one = hard & fleet.rows.has_limit[rows]
+    one = hard & fleet.rows.has_limit[rows] & ~state.two_numbers(rows)
     return Standing(
         rows=rows,
         auto=(fleet.rows.mode[rows] == Mode.AUTO) & _is_open(state, rows, now),

@@ -28,6 +28,7 @@ def run(state: State, *, now_seconds: float) -> list[Effect]:
     rows = _ours(state, pending, now_seconds)
     if rows.size == 0:
         return []
+    table = state.ledger
     request, limit = _allocated(state, rows)
     done = dispatch(
         state,
@@ -42,6 +43,9 @@ def run(state: State, *, now_seconds: float) -> list[Effect]:
         now_seconds=now_seconds,
     )
     sent = rows[done.sent]
+    # The ask goes on counting until the API server has taken it back.
+    before = table.before_request[sent], table.before_limit[sent]
+    ledger.keep_billed(table, sent, request=before[0], limit=before[1])
     state.decisions.reason[sent] = int(Reason.WITHDRAWN)
     state.counts["withdrawals"] += sent.size
     return done.effects + _rest(state, sent, now_seconds)
