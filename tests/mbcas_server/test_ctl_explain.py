@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from mbcas_core.events import Policy
 from mbcas_core.views import DecisionView
 from mbcas_server.answers import Answers
 from mbcas_server.ctl_explain import explain_view
@@ -107,3 +108,38 @@ def test_what_may_be_reclaimed_is_told_of_reservations_alone() -> None:
     text = told(replace(decision, reservation=bounded, ceiling_headroom=bounded))
 
     assert text.count("Only 50 % of what could be reclaimed") == 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "need", "words"),
+    [
+        (Policy.REQUESTS_AND_LIMITS, 400, "of the 400m, 300m count"),
+        (Policy.REQUESTS_ONLY, 400, "of the 400m the limit counts"),
+        (Policy.REQUESTS_AND_LIMITS, 300, ""),
+        (Policy.HARD_QUOTA, 400, ""),
+    ],
+)
+def test_what_the_admitted_limit_keeps_from_the_reservation_is_told(
+    policy: Policy, need: int, words: str
+) -> None:
+    decision = plain_decision()
+    headroom = replace(decision.headroom, reservation_need_millicores=need)
+    container = replace(decision.container, policy=policy)
+
+    text = " ".join(told(replace(decision, headroom=headroom, container=container)).split())
+
+    if words:
+        assert words in text
+    else:
+        assert "count" not in text.split("3 Needed")[1].split("Its pod bids")[0]
+
+
+def test_how_long_the_last_order_took_is_told_where_it_was_seen() -> None:
+    decision = plain_decision()
+    both = replace(decision.container, lag_seconds=0.4, status_lag_seconds=1.25)
+    neither = replace(decision.container, lag_seconds=None)
+
+    assert "after 0.4 s the kernel had it and after 1.2 s the pod's status" in told(
+        replace(decision, container=both)
+    )
+    assert "the kernel had it" not in told(replace(decision, container=neither))
