@@ -12,7 +12,8 @@ sentences vary by release. What is easily believed otherwise:
 - What no API group serves is a 404 in plain text, no Status.
 - A watch from a version that is forgotten answers 200, and says 410 as its first event.
 
-Each case starts in a namespace without pods.
+Each case starts in a namespace without pods, and leaves the node's room to others; those of ALONE
+need the node for themselves.
 """
 
 from collections.abc import Callable
@@ -28,7 +29,9 @@ from tests.kube import (
 )
 from tests.kube.kube import Kube
 
-CASES: tuple[Callable[[Kube], None], ...] = (
+Case = Callable[[Kube], None]
+
+CASES: tuple[Case, ...] = (
     *contract_resize.CASES,
     *contract_refusals.CASES,
     *contract_api.CASES,
@@ -37,3 +40,9 @@ CASES: tuple[Callable[[Kube], None], ...] = (
     *contract_life.CASES,
     *contract_room.CASES,
 )
+ALONE: tuple[Case, ...] = (*contract_resize.ALONE, *contract_room.ALONE)
+
+
+def name_of(case: Case) -> str:
+    """Returns the id of a case among the tests."""
+    return case.__name__

@@ -247,7 +247,7 @@ def _widgets(kube: Kube) -> str:
     """Returns the path of our own kind, once it is served."""
     path = f"/apis/{VERSION}/namespaces/{kube.namespace}/widgets"
     if kube.call("GET", path).code != 200:
-        assert kube.call("POST", DEFINITIONS, DEFINITION).code == 201
+        assert kube.call("POST", DEFINITIONS, DEFINITION).code in (201, 409)
         kube.wait(lambda: kube.call("GET", path).code == 200)
         # It is listed a moment before it can be written.
         probe = {"apiVersion": VERSION, "kind": "Widget", "metadata": {"name": "probe"}}

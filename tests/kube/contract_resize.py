@@ -271,3 +271,7 @@ CASES = (
     an_unscheduled_pod_is_resized_in_its_spec_alone,
     without_a_kubelet_a_resize_is_accepted_and_not_observed,
 )
+ALONE = (
+    a_request_without_room_is_deferred_until_room_comes,
+    without_a_kubelet_a_resize_is_accepted_and_not_observed,
+)

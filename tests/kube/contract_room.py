@@ -146,3 +146,8 @@ CASES = (
     room_goes_to_the_better_class_first_and_past_who_does_not_fit,
     a_cut_that_the_kernel_refuses_holds_back_the_raise_beside_it,
 )
+ALONE = (
+    what_waits_for_room_keeps_others_out_and_what_can_never_be_does_not,
+    a_pod_bound_to_a_node_without_room_is_turned_away,
+    room_goes_to_the_better_class_first_and_past_who_does_not_fit,
+)
