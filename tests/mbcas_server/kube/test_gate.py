@@ -81,6 +81,21 @@ async def test_orders_of_one_pod_keep_their_order_behind_a_write(
         assert sent(rig, link) == [1, 2, 3]
 
 
+async def test_no_order_overtakes_one_of_its_pod_that_is_held(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    async with rigged(cluster, tmp_path) as rig:
+        pod, link = key_of(await rig.pod()), rig.attach()
+        rig.objects.send(link, (order_for(pod),))
+        await rig.eventually(lambda: sent(rig, link))
+        raised = CpuResources(request_millicores=20, limit_millicores=700)
+
+        rig.objects.send(link, (order_for(pod, 2, admitted=raised), order_for(pod, 3)))
+        await rig.eventually(lambda: len(link.outbox._orders) == 2)
+
+        assert sent(rig, link) == [2, 3]
+
+
 async def test_an_order_whose_write_is_refused_never_leaves_and_the_core_is_told(
     cluster: FakeCluster, tmp_path: Path
 ) -> None:

@@ -126,9 +126,11 @@ async def test_admitted_values_changed_by_hand_are_put_right_with_the_next_order
         cluster.put("podallocations", there)
         await rig.eventually(lambda: not rig.objects.allocations.is_written(pod, "main", ADMITTED))
 
+        remembered = admitted(rig, pod)
         rig.objects.send(link, (order_for(pod, 2),))
         await rig.eventually(lambda: link.outbox._orders)
 
+        assert remembered == ADMITTED
         assert rig.objects_there()[0]["spec"]["containers"][0]["admitted"]["limit"] == "500m"
         assert admitted(rig, pod) == ADMITTED
 

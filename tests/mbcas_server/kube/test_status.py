@@ -95,6 +95,7 @@ async def test_a_status_is_written_at_most_once_a_minute(
         pod = await resized(rig)
         await rig.eventually(lambda: entry_of(rig, pod).status, step_seconds=1.0)
         rig.core.pods[pod.namespace, pod.name] = [decision(pod, desired=800, applied=800)]
+        rig.objects.send(rig.links.connected()[0], (order_for(pod, 2),))
         began_seconds = rig.objects._status._written_seconds[pod]
         await rig.eventually(
             lambda: entry_of(rig, pod).status["ceiling"] == "800m", step_seconds=1.0
