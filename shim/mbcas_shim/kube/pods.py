@@ -194,6 +194,8 @@ def _controller(metadata: Fields) -> tuple[str, str]:
         if not owner.flag("controller", default=False):
             continue
         kind, name = owner.name("kind"), owner.name("name")
+        if kind == "Node":
+            break  # A static pod is owned by its node, with which it shares nothing.
         controller = f"{kind}/{name}"
         if len(controller) > _MAX_CONTROLLER_BYTES:
             raise MalformedError(owner.path, "kind and name are too long")

@@ -161,11 +161,12 @@ def test_replicas_share_what_made_them(
     assert (found.controller, found.owner_of("main")) == (f"{kind}/{name}", f"{workload}/main")
 
 
-def test_a_bare_pod_shares_nothing() -> None:
-    assert (parse_pod(running_pod()).controller, parse_pod(running_pod()).owner_of("main")) == (
-        "",
-        "",
-    )
+@pytest.mark.parametrize("owners", [[], [{"kind": "Node", "name": "n", "controller": True}]])
+def test_a_bare_pod_and_a_static_one_share_nothing(owners: list[Object]) -> None:
+    pod = running_pod()
+    pod["metadata"]["ownerReferences"] = owners
+
+    assert (parse_pod(pod).controller, parse_pod(pod).owner_of("main")) == ("", "")
 
 
 def condition(kind: str, reason: str = "", **fields: object) -> Object:
