@@ -5,9 +5,8 @@ Pods have rules of their own (pod_rules); what else a kind differs in is in kind
 
 import uuid
 from collections.abc import Callable
-from typing import Any
 
-from tests.kube import deleting, managed_fields, patching, pod_rules, validation
+from tests.kube import creating, deleting, managed_fields, patching, pod_rules, validation
 from tests.kube.errors import ApiError, Cause, invalid
 from tests.kube.kinds import NOT_SERVED, Kinds
 from tests.kube.managed_fields import APPLY, UPDATE, Owner
@@ -151,57 +150,29 @@ class FakeApi:
             raise ApiError(400, "the object provided is unrecognized: Object 'Kind' is missing")
         new |= {"kind": kind.name, "apiVersion": kind.api_version}
         if target.namespace:
-            self._make_namespace(target.namespace)
+            creating.make_namespace(self.store, target.namespace)
             metadata["namespace"] = target.namespace
         metadata |= {"uid": str(uuid.uuid4()), "creationTimestamp": self.timers.text()}
         if kind.generations:
             metadata["generation"] = 1
         if "generateName" in metadata:
             metadata.setdefault("name", f"{metadata['generateName']}{metadata['uid'][:5]}")
-        _check_name(metadata["name"])
         if self.store.has(target.resource, target.namespace, metadata["name"]):
             message = f'{kind.resource} "{metadata["name"]}" already exists'
             raise ApiError(409, message, reason="AlreadyExists")
-        self._fill(target, new)
+        creating.complete(self.store, self.kinds, target, new)
         managed_fields.record_update(new, None, self._owner(request, target, UPDATE))
         return new if request.dry else self._made(target, new)
-
-    def _fill(self, target: Target, new: Object) -> None:
-        """Sets what the server and its plugins set of a new object, or refuses it."""
-        if target.resource == "pods":
-            pod_rules.prepare(self.store, new)
-        elif target.resource == "resourcequotas":
-            new["status"] = {"hard": new["spec"]["hard"]}
-        elif target.resource == "events":
-            _check_event(new)
-        elif target.resource == "customresourcedefinitions":
-            self.kinds.define(new)
-        elif target.kind.custom and target.kind.has_status:
-            new.pop("status", None)
 
     def _made(self, target: Target, new: Object) -> Object:
         made = self.store.put(target.resource, new)
         if target.resource == "namespaces":
-            self._make_default_account(made["metadata"]["name"])
+            creating.make_default_account(self.store, made["metadata"]["name"])
         if target.resource == "pods":
             self.pod_made(made)
         if made["metadata"].get("ownerReferences"):
             self.timers.after(deleting.COLLECT_SECONDS, self._collect)
         return made
-
-    def _make_namespace(self, name: str) -> None:
-        """Makes a namespace that a test did not care to make; a real server refuses (404)."""
-        if not self.store.has("namespaces", "", name):
-            metadata = {"name": name, "uid": str(uuid.uuid4())}
-            status = {"phase": "Active"}
-            item = {"kind": "Namespace", "apiVersion": "v1", "metadata": metadata, "status": status}
-            self.store.put("namespaces", item)
-            self._make_default_account(name)
-
-    def _make_default_account(self, namespace: str) -> None:
-        if not self.store.has("serviceaccounts", namespace, "default"):
-            metadata = {"name": "default", "namespace": namespace, "uid": str(uuid.uuid4())}
-            self.store.put("serviceaccounts", {"metadata": metadata})
 
     def _apply(self, request: Request, target: Target) -> tuple[int, Object]:
         if "fieldManager" not in request.query:
@@ -319,23 +290,6 @@ def _confined(target: Target, new: Object, old: Object) -> Object:
 
 def _without_kind(item: Object) -> Object:
     return {key: value for key, value in item.items() if key not in ("kind", "apiVersion")}
-
-
-def _check_name(name: str) -> None:
-    if (
-        len(name) > 253
-        or not name.replace("-", "").replace(".", "").isalnum()
-        or name != name.lower()
-    ):
-        cause = invalid("metadata.name", "a lowercase RFC 1123 subdomain")
-        raise ApiError(422, "is invalid", causes=(cause,))
-
-
-def _check_event(event: Object) -> None:
-    about: dict[str, Any] = event.get("involvedObject") or event.get("regarding") or {}
-    if about.get("namespace", "") != event["metadata"].get("namespace"):
-        cause = invalid("involvedObject.namespace", "does not match event.namespace")
-        raise ApiError(422, "is invalid", causes=(cause,))
 
 
 def _patched(request: Request, target: Target, old: Object) -> Object:

@@ -15,7 +15,8 @@ from typing import Self
 from tests.kube.cgroup_folder import CgroupFolder
 from tests.kube.fake_api import FakeApi
 from tests.kube.fake_http import Http, Until
-from tests.kube.fake_kubelet import Delays, FakeKubelet
+from tests.kube.fake_kubelet import FakeKubelet
+from tests.kube.pod_on_node import Delays
 from tests.kube.requests import Fault
 from tests.kube.resources import Pod, counted_millicores, request_millicores
 from tests.kube.store import Object, Store

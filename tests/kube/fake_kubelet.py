@@ -16,51 +16,19 @@ that a later PATCH overtakes meanwhile are never written.
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
 
-from tests.kube import fake_node, managed_fields, pod_status
+from tests.kube import fake_node, pod_status
 from tests.kube.cgroup_folder import CgroupFolder
 from tests.kube.granting import precedence, why_not
 from tests.kube.kubelet_events import KubeletEvents
-from tests.kube.managed_fields import UPDATE, Owner
 from tests.kube.pod_cgroups import PodCgroups
+from tests.kube.pod_on_node import Delays, PodOnNode, report, starts_again
 from tests.kube.pod_status import Run, is_going
 from tests.kube.resources import Cgroup, Pod, is_sidecar, request_millicores, running_containers
 from tests.kube.store import Store
 from tests.kube.timers import Timers
 
 Refusal = Callable[[Pod], str | None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delays:
-    """How long the kubelet takes, in seconds; 1.36 looks at the runtime more often."""
-
-    start: float = 1.0
-    observe: float = 0.02
-    write: float = 0.04
-    look_every: float = 1.0
-    container_restart: float = 2.0
-    end: float = 1.0
-    retry_deferred_every: float = 180.0
-    first_retry_after_start: float = 31.5
-
-
-@dataclass(slots=True)
-class PodOnNode:
-    """What the kubelet knows of a pod."""
-
-    allocated: Pod
-    actual: Pod
-    reported: Pod
-    pending: tuple[str, str] | None = None
-    """Why the spec is not granted: reason and message."""
-    waiting_since: float = 0.0
-    last_sync: float = float("-inf")
-    sync_planned: bool = False
-    runs: dict[str, Run] = field(default_factory=dict)
-    write_error: str | None = None
-    is_ending: bool = False
 
 
 class FakeKubelet:
@@ -144,7 +112,7 @@ class FakeKubelet:
             self._cgroups.end(pod, known.runs[container])
             known.runs[container].end(exit_code, self._timers.text())
             self._report(pod, known)
-            if _starts_again(pod, container, exit_code):
+            if starts_again(pod, container, exit_code):
                 self._timers.after(self.delays.look_every, lambda: self._restarted(uid, container))
 
     def _miss(self) -> None:
@@ -328,26 +296,8 @@ class FakeKubelet:
         self._report(pod, known)
 
     def _report(self, pod: Pod, known: PodOnNode) -> None:
-        before = deepcopy(pod)
-        pod["status"] |= pod_status.told(
-            pod,
-            allocated=known.allocated,
-            actual=known.reported,
-            runs=known.runs,
-            with_resources=self.supports_resize,
-        )
-        pod["status"]["conditions"] = pod_status.conditions(
-            pod["status"].get("conditions", []),
-            generation=pod["metadata"]["generation"],
-            pending=known.pending,
-            granted_generation=known.allocated["metadata"]["generation"],
-            in_progress=known.allocated["spec"] != known.reported["spec"],
-            error=known.write_error,
-            ready=all(run.ended is None for run in known.runs.values() if run.name in _mains(pod)),
-            now=self._timers.text(),
-        )
-        writer = Owner("kubelet", UPDATE, "status", "v1", self._timers.text())
-        managed_fields.record_update(pod, before, writer)
+        now = self._timers.text()
+        report(pod, known, now=now, with_resources=self.supports_resize)
         self._store.put("pods", pod)
 
     def _retry_deferred(self) -> None:
@@ -369,15 +319,3 @@ class FakeKubelet:
     def _retry_each_few_minutes(self) -> None:
         self._retry_deferred()
         self._timers.after(self.delays.retry_deferred_every, self._retry_each_few_minutes)
-
-
-def _mains(pod: Pod) -> set[str]:
-    return {each["name"] for each in pod["spec"]["containers"]}
-
-
-def _starts_again(pod: Pod, container: str, exit_code: int) -> bool:
-    inits = pod["spec"].get("initContainers", [])
-    if any(is_sidecar(each) and each["name"] == container for each in inits):
-        return True
-    policy = pod["spec"]["restartPolicy"]
-    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
