@@ -26,8 +26,10 @@ SUITE = "bookworm"
 BASE_RECIPE = "1"
 """Raised when what follows makes another base."""
 LEFT_OUT = ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt", "var/lib/apt")
-IN_EVERY_IMAGE = ("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "proto/mbcas")
+IN_EVERY_IMAGE = ("pyproject.toml", "constraints.txt", "LICENSE", "proto/mbcas")
 BUILD_BACKEND = "hatchling"
+ARCHIVES_MAX = 4
+"""Of one image: those of several checkouts that take turns."""
 STORED_IMAGES_MAX = 40
 """With more in the builder's store, layers of earlier builds among them, it is emptied."""
 
@@ -104,9 +106,10 @@ def _build(image: Image, archive: Path, folder: Path, say: Say) -> None:
     draft = archive.with_suffix(".part")
     draft.unlink(missing_ok=True)
     _buildah("push", "--disable-compression", name, f"oci-archive:{draft}:{name}")
-    for old in folder.glob(f"{image.name}-*.tar"):
-        old.unlink()
     draft.rename(archive)
+    made = sorted(folder.glob(f"{image.name}-*.tar"), key=lambda path: path.stat().st_mtime)
+    for old in made[:-ARCHIVES_MAX]:
+        old.unlink()
     if len(_buildah("images", "--all", "--quiet").split()) > STORED_IMAGES_MAX:
         _buildah("rmi", "--all", "--force")
 

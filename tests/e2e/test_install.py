@@ -1,0 +1,157 @@
+"""Installed by its chart: nothing is touched unasked, upgrades keep, uninstalling gives back."""
+
+import json
+import re
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.cluster.cluster import Cluster
+from tests.e2e.conftest import MakePod, cgroup_of, get, pod_cgroup_of, wait_until
+from tests.e2e.installed import NAMESPACE, Installed, Values, install
+
+DECIDE_SECONDS = 90
+"""Until a throttled container has been watched for long enough and a round has been cleared."""
+TIGHT = {
+    "requests": {"cpu": "50m", "memory": "16Mi"},
+    "limits": {"cpu": "60m", "memory": "32Mi"},
+}
+BURN = "while :; do :; done"
+QUICK: Values = {"round_period_seconds": 2, "startup_grace_seconds": 0}
+RESIZE = {"resource": "pods", "subresource": "resize"}
+
+
+def resizes_answered(cluster: Cluster) -> float:
+    """How many calls to pods/resize the API server has answered, whatever it said."""
+    text = cluster.kubectl("get", "--raw", "/metrics").stdout
+    found = re.findall(r"^apiserver_request_total\{([^}]*)\} (\S+)$", text, re.MULTILINE)
+    return sum(
+        float(count)
+        for labels, count in found
+        if all(f'{key}="{value}"' in labels for key, value in RESIZE.items())
+    )
+
+
+def managers(pod: dict[str, Any]) -> set[str]:
+    return {entry["manager"] for entry in pod["metadata"]["managedFields"]}
+
+
+def limit_of(pod: dict[str, Any]) -> str:
+    return str(pod["spec"]["containers"][0]["resources"]["limits"]["cpu"])
+
+
+def intended(release: Installed, name: str) -> list[dict[str, Any]]:
+    """What would be set for a pod's containers, as mbcasctl has it."""
+    answer = json.loads(release.ctl("recommend", f"default/{name}", "-o", "json").stdout)
+    return [each for each in answer["recommendations"] if each.get("patch")]
+
+
+def has_no_burst(folder: Path) -> bool:
+    return (folder / "cpu.cfs_burst_us").read_text().strip() == "0"
+
+
+def test_without_values_no_pod_is_touched_and_what_would_be_done_can_be_seen(
+    cluster: Cluster, pod: MakePod
+) -> None:
+    pod("tight", script=BURN, **TIGHT)
+    before = resizes_answered(cluster)
+
+    with install(cluster) as release:
+        wait_until(lambda: bool(intended(release, "tight")), seconds=DECIDE_SECONDS)
+        (wanted,) = intended(release, "tight")
+        after = get(cluster, "tight")
+        allocations = cluster.kubectl("get", "podallocations", "-A", "-o", "name").stdout
+
+    assert "limits" in json.dumps(wanted["patch"])
+    assert (after["metadata"]["generation"], limit_of(after)) == (1, "60m")
+    assert "mbcas" not in managers(after)
+    assert resizes_answered(cluster) == before
+    assert allocations == ""
+
+
+def test_an_upgrade_keeps_the_certificate_and_what_pods_were_admitted_with(
+    cluster: Cluster, pod: MakePod
+) -> None:
+    with install(cluster, server={"settings": QUICK | {"mode": "auto"}}) as release:
+        pod("kept", script=BURN, **TIGHT)
+        wait_until(lambda: limit_of(get(cluster, "kept")) != "60m", seconds=DECIDE_SECONDS)
+        old_server, old_certificate = release.pod_of("server"), certificate(cluster)
+
+        release.upgrade(server={"settings": QUICK | {"mode": "recommend"}})
+
+        assert certificate(cluster) == old_certificate
+        assert release.pod_of("server") != old_server
+        (remembered,) = allocations_of(cluster, "kept")
+        assert remembered["spec"]["containers"][0]["admitted"]["limit"] == "60m"
+
+
+def test_uninstalling_gives_back_what_pods_were_admitted_with_and_leaves_no_burst(
+    cluster: Cluster, pod: MakePod
+) -> None:
+    auto = {"settings": QUICK | {"mode": "auto", "policy": "requests-and-limits"}}
+    with install(cluster, server=auto) as release:
+        pod("lent", script=BURN, **TIGHT)
+        running = pod("idle", **TIGHT)
+        wait_until(lambda: limit_of(get(cluster, "lent")) != "60m", seconds=DECIDE_SECONDS)
+
+        release.uninstall()
+
+        wait_until(lambda: release.helm("list", "--short").stdout == "")
+    for name in ("lent", "idle"):
+        resources = get(cluster, name)["spec"]["containers"][0]["resources"]
+        assert resources == TIGHT
+        assert get(cluster, name)["status"]["containerStatuses"][0]["restartCount"] == 0
+    wait_until(lambda: quota_of(cgroup_of(cluster, get(cluster, "lent"))) == 6_000)
+    assert has_no_burst(cgroup_of(cluster, running))
+    assert has_no_burst(pod_cgroup_of(cluster, running))
+    assert "mbcas" not in cluster.kubectl("get", "clusterroles", "-o", "name").stdout
+
+
+def test_without_a_server_uninstalling_stops_in_time_and_removes_nothing(
+    cluster: Cluster,
+) -> None:
+    with install(cluster, server={"replicas": 0}, uninstall={"timeoutSeconds": 10}) as release:
+        done = release.uninstall("--timeout=60s", check=False)
+        said = said_by(cluster, "release")
+
+        assert done.returncode != 0
+        assert "mbcas-release" in done.stderr
+        assert "cannot" in said
+        assert f"127.0.0.1:{release.grpc_port}" in said
+        assert release.pod_of("shim")
+        assert release.uninstall("--no-hooks").returncode == 0
+    left = cluster.kubectl("get", "daemonsets,deployments", "-n", NAMESPACE, "-o", "name")
+    assert left.stdout == ""
+
+
+def test_metrics_and_readiness_are_served(cluster: Cluster) -> None:
+    with install(cluster) as release:
+        address = f"http://127.0.0.1:{release.http_port}"
+
+        def read(path: str) -> str:
+            with urllib.request.urlopen(f"{address}{path}", timeout=10) as answer:  # noqa: S310 - loopback.
+                return str(answer.read().decode())
+
+        connected = "mbcas_server_connected_nodes 1.0"
+        wait_until(lambda: connected in read("/metrics"))
+        assert read("/readyz") == "ok\n"
+
+
+def quota_of(folder: Path) -> int:
+    return int((folder / "cpu.cfs_quota_us").read_text())
+
+
+def certificate(cluster: Cluster) -> dict[str, str]:
+    asked = ("get", "secret", "mbcas-server-tls", "-n", NAMESPACE, "-o", "json")
+    data: dict[str, str] = json.loads(cluster.kubectl(*asked).stdout)["data"]
+    return data
+
+
+def allocations_of(cluster: Cluster, name: str) -> list[dict[str, Any]]:
+    listed = json.loads(cluster.kubectl("get", "podallocations", "-o", "json").stdout)
+    return [each for each in listed["items"] if each["spec"]["podName"] == name]
+
+
+def said_by(cluster: Cluster, component: str) -> str:
+    logs = (cluster.folder / "pod-logs").glob(f"{NAMESPACE}_mbcas-{component}-*/*/*.log")
+    return "".join(path.read_text(errors="replace") for path in logs)
