@@ -27,6 +27,9 @@ from mbcas_server.surroundings import Alone, Surroundings
 
 FAILSAFE_SPREAD_MAX_SECONDS = 600.0
 RESTORES_PER_SECOND = 20.0  # What the API server is asked to take when a server dies.
+SPACING_SLACK = 1.5
+"""What shims are told bounds a server gone wild. The server keeps the spacing between decisions; the
+gate and the network may bring two orders closer together, and that is no reason to refuse one."""
 BURST_SECONDS = 2.0  # A shim may send this many seconds' worth of reports at once.
 
 logger = logging.getLogger(__name__)
@@ -214,7 +217,7 @@ class NodeLinks:
             calm_after=duration(settings.calm_after_seconds),
             failsafe_after=duration(settings.failsafe_after_seconds),
             failsafe_spread=duration(self._failsafe_spread_seconds(patches=patches)),
-            pod_orders_per_second=1 / settings.emergency_spacing_seconds
+            pod_orders_per_second=SPACING_SLACK / settings.emergency_spacing_seconds
             if patches and settings.emergency_spacing_seconds
             else 0.0,
         )

@@ -66,6 +66,22 @@ async def test_settings_are_the_first_directive_and_heartbeats_follow() -> None:
         assert second.server_epoch == first.server_epoch > 0
 
 
+async def test_shims_that_patch_pods_are_told_a_spacing_with_slack() -> None:
+    facts = pb.NodeFacts(
+        allocatable_millicores=1600,
+        cpu_count=2,
+        cgroup_version=2,
+        enforcement=pb.ENFORCEMENT_RESIZE,
+    )
+    async with server(emergency_spacing_seconds=3.0) as world:
+        shim = Shim(world.channel)
+
+        await shim.send(report(node_facts=facts))
+        first = await shim.read()
+
+    assert 1 / first.settings.pod_orders_per_second == pytest.approx(2.0)
+
+
 async def test_a_report_reaches_the_core_after_its_node_is_attached() -> None:
     async with server() as world:
         shim = Shim(world.channel)
