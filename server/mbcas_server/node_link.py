@@ -28,8 +28,8 @@ from mbcas_server.surroundings import Alone, Surroundings
 FAILSAFE_SPREAD_MAX_SECONDS = 600.0
 RESTORES_PER_SECOND = 20.0  # What the API server is asked to take when a server dies.
 SPACING_SLACK = 1.5
-"""What shims are told bounds a server gone wild. The server keeps the spacing between decisions; the
-gate and the network may bring two orders closer together, and that is no reason to refuse one."""
+"""What shims are told bounds a server gone wild. The server keeps the spacing between decisions;
+gate and network may bring two orders closer together, and that is no reason to refuse one."""
 BURST_SECONDS = 2.0  # A shim may send this many seconds' worth of reports at once.
 
 logger = logging.getLogger(__name__)
