@@ -9,7 +9,7 @@ from rich.text import Text
 from mbcas.v1 import operator_pb2 as pb
 from mbcas_server.ctl_client import Client, Connection, CtlError, UsageError, connected
 from mbcas_server.ctl_output import Output, OutputOption, console, print_plain
-from mbcas_server.ctl_show import to_plain
+from mbcas_server.ctl_show import containers, to_plain
 
 POLL_SECONDS = 2.0
 DONE_POLLS = 3
@@ -71,7 +71,7 @@ def release(
         raise CtlError(
             "writes are frozen, so nothing is given back: mbcasctl freeze --off lets them go on"
             if answer.frozen
-            else f"{answer.remaining} containers are left after {timeout:g} s; call it again, or "
+            else f"{containers(answer.remaining)} left after {timeout:g} s; call it again, or "
             "see why with mbcasctl explain POD"
         )
 
@@ -112,9 +112,9 @@ def _told(answer: pb.ReleaseResponse) -> Text:
     if not answer.containers:
         return Text("The server knows no such container.")
     if not answer.remaining:
-        return Text(f"All {answer.containers} containers have what they were admitted with.")
+        return Text(f"Given back what they were admitted with: {containers(answer.containers)}.")
     frozen = " Writes are frozen, so nothing is given back." if answer.frozen else ""
     return Text(
-        f"{answer.remaining} of {answer.containers} containers are being given back what they "
+        f"{answer.remaining} of {containers(answer.containers)} still to be given back what they "
         f"were admitted with.{frozen}"
     )

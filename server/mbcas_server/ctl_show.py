@@ -97,7 +97,12 @@ def hidden_line(markets: Sequence[pb.NodeMarket]) -> str:
     count = sum(market.hidden_containers for market in markets)
     if not count:
         return ""
-    return f"{count} containers are in namespaces whose pods you may not get."
+    return f"{containers(count)} in namespaces whose pods you may not get, not shown."
+
+
+def containers(count: int) -> str:
+    """Returns so many containers as people write it."""
+    return "1 container" if count == 1 else f"{count} containers"
 
 
 def top_view(markets: Sequence[pb.NodeMarket]) -> RenderableType:

@@ -69,7 +69,7 @@ async def test_release_asks_for_what_was_named(
 
     event = core.of_type(ReleaseAsked)[0]
     assert (event.namespace, event.pod, event.hold_seconds) == (namespace, pod, 30.0)
-    assert "2 of 5 containers are being given back" in done.stdout
+    assert "2 of 5 containers still to be given back" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ async def test_release_waits_until_nothing_is_left() -> None:
         done = await waiting
 
     assert done.exit_code == 0
-    assert "All 5 containers have what they were admitted with" in done.stdout
+    assert "Given back what they were admitted with: 5 containers." in done.stdout
 
 
 async def test_release_gives_up_after_its_time() -> None:
@@ -106,7 +106,7 @@ async def test_release_gives_up_after_its_time() -> None:
         done = await ctl_of(world, "release", "--all", "--wait", "--timeout", "1")
 
     assert isinstance(done.exception, CtlError)
-    assert "2 containers are left after 1 s" in str(done.exception)
+    assert "2 containers left after 1 s" in str(done.exception)
 
 
 async def test_release_does_not_wait_for_what_is_frozen() -> None:
