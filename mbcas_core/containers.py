@@ -97,9 +97,9 @@ def _enrol(state: State, row: int, facts: ContainerFacts, now: float) -> None:
         _adopt(state, row, facts, now)
         state.ledger.changed_time[row] = state.ledger.cut_time[row] = -np.inf
         if rows.request_set[row] or rows.limit_set[row]:
-            state.fleet.pods.order_time[rows.pod[row]] = (
-                now  # An earlier server's, for all we know.
-            )
+            # An earlier server sent the last order, and perhaps a moment ago.
+            state.fleet.pods.order_time[rows.pod[row]] = now
+            state.fleet.pods.resized[rows.pod[row]] = True
         # It is no younger than before; it is this server that must get to know it.
         rows.steady_until[row] = now + state.parameters.startup_grace_seconds
         recall.apply(state, row, now_seconds=now)
@@ -175,7 +175,6 @@ def _note_kubelet(state: State, row: int, facts: ContainerFacts, now: float) -> 
         (admitted or 0) > state.ledger.allocated_request[row]
     ):
         pods.withdrawals[pod] = 0
-    pods.resized[pod] |= facts.request_set or facts.limit_set
     return True
 
 
