@@ -16,6 +16,8 @@ from types import FrameType
 from tests.e2e.cluster import cluster, programs
 
 FOLDER = Path(__file__).parent
+NEED_ITS_PROGRAMS = (FOLDER.parent / "deploy" / "test_chart_manifests.py",)
+"""Tests that need no cluster, but what is built for it: elsewhere they may have been skipped."""
 CLUSTER_VARIABLE = "MBCAS_E2E_CLUSTER"
 EXIT_MISSING = 3
 
@@ -68,7 +70,8 @@ def _run(arguments: list[str], *, keep: bool) -> int:
     running = cluster.bring_up(_say)
     _say(f"up after {time.perf_counter() - began:.1f} s")
     try:
-        command = [sys.executable, "-m", "pytest", str(FOLDER), "--numprocesses=0", *arguments]
+        tests = [str(path) for path in (FOLDER, *NEED_ITS_PROGRAMS)]
+        command = [sys.executable, "-m", "pytest", *tests, "--numprocesses=0", *arguments]
         environment = os.environ | {CLUSTER_VARIABLE: str(running.folder)}
         return subprocess.run(command, env=environment, check=False).returncode
     finally:

@@ -155,7 +155,7 @@ def missing() -> Iterator[Step]:
             yield Step(
                 f"{tool.name} {tool.version}",
                 tool.minutes,
-                ((_go(), "install", "-trimpath", f"{tool.package}@{tool.version}"),),
+                ((go(), "install", "-trimpath", f"{tool.package}@{tool.version}"),),
                 environment=(("CGO_ENABLED", "0"), ("GOBIN", str(folder))),
             )
 
@@ -185,7 +185,7 @@ def take(step: Step, log: Path) -> None:
 def _build_step(built: GoPrograms, folder: Path) -> Step:
     draft = folder.with_name(folder.name + ".part")
     flags = f"-s -w {built.flags}".strip()
-    build: tuple[str, ...] = (_go(), "build", "-trimpath", "-ldflags", flags, "-o")
+    build: tuple[str, ...] = (go(), "build", "-trimpath", "-ldflags", flags, "-o")
     if len(built.packages) == 1:
         ((name, package),) = built.packages.items()
         build += (str(draft / name), package)
@@ -216,7 +216,8 @@ def _tool_folder(tool: GoTool) -> Path:
     return cache_folder() / f"{tool.name}-{tool.version}"
 
 
-def _go() -> str:
+def go() -> str:
+    """Returns the compiler, which also fetches modules."""
     found = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
     if found is None:
         raise MissingProgramError("go is not on the PATH: install Go 1.25 or later")
