@@ -37,9 +37,9 @@ async def ctl_of(world: Server, *arguments: str) -> Result:
 async def test_freeze_says_what_was_and_that_a_restart_forgets_it() -> None:
     async with server() as world:
         first = await ctl_of(world, "freeze")
+        await eventually(lambda: world.core.of_type(WritesFrozen))
         again = await ctl_of(world, "freeze", "-o", "json")
         off = await ctl_of(world, "freeze", "--off")
-        await eventually(lambda: world.core.of_type(WritesFrozen))
 
     assert first.stdout.startswith("All writes are stopped.")
     assert "restarts: it forgets it then" in first.stdout
