@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from mbcas.v1 import node_link_pb2 as pb
+from mbcas_shim.kube import pod_source
 from tests.kube.fake_cluster import FakeCluster
 from tests.kube.shapes import BURSTABLE, container, pod, single
 from tests.mbcas_shim.fake_link import FakeLink, served
@@ -148,3 +149,40 @@ async def test_a_pod_that_is_told_to_end_leaves_at_once_but_holds_its_cpu_until_
         await bench.until(lambda: bench.node_facts.unmanaged_millicores == 20)
         bench.cluster.advance(60)
         await bench.until(lambda: bench.node_facts.unmanaged_millicores == 0)
+
+
+async def test_more_containers_than_a_server_takes_are_left_out_and_count_as_held(
+    bench: KubernetesBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pod_source, "MAX_CONTAINERS", 2)
+    bench.kube.create_pod(pod("web", *(container(name, BURSTABLE) for name in ("a", "b", "c"))))
+
+    async with bench.running() as app:
+        await bench.until(lambda: len(bench.containers) == 2)
+        await bench.until(lambda: bench.node_facts.unmanaged_millicores == 20)
+
+    assert app.counters.value("too_many_containers") == 1
+
+
+async def test_where_no_pod_can_be_resized_every_row_says_so(bench: KubernetesBench) -> None:
+    bench.kube.create_pod(single("web", BURSTABLE))
+    bench.settings.kube_token_file.write_text(  # type: ignore[union-attr]  # It is set.
+        bench.kube.with_rights("list pods", "watch pods").token
+    )
+
+    async with bench.running():
+        await bench.until(lambda: "web/main" in bench.containers)
+        await bench.until(lambda: "may not patch" in bench.containers["web/main"].skip_reason)
+
+
+async def test_where_the_pods_groups_cannot_be_found_it_is_said_what_was_looked_for(
+    bench: KubernetesBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.kube.create_pod(single("web", BURSTABLE))
+    bench.settings = bench.settings.model_copy(update={"kubelet_cgroup_root": "/elsewhere"})
+
+    async with bench.running() as app:
+        await bench.until(lambda: app.counters.value("kubepods_not_found") > 0)
+
+    assert "elsewhere/kubepods/burstable" in caplog.text
+    assert bench.containers == {}

@@ -91,18 +91,20 @@ def test_a_kubelet_with_a_cgroup_root_of_its_own_is_followed(
 
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize(
-    ("kubepods", "pod"),
+    ("root", "pod"),
     [
         ("", "burstable/pod0e1c-47"),
         ("", "kubepods-burstable.slice/kubepods-burstable-pod0e1c_47.slice"),
+        ("/a/b", "burstable/pod0e1c-47"),
+        ("/a/b", "a-b-kubepods-burstable.slice/a-b-kubepods-burstable-pod0e1c_47.slice"),
     ],
 )
 def test_the_mount_may_be_that_of_the_kubepods_group(
-    tmp_path: Path, version: int, kubepods: str, pod: str
+    tmp_path: Path, version: int, root: str, pod: str
 ) -> None:
-    make_tree(tmp_path, version, kubepods, pod)
+    make_tree(tmp_path, version, "", pod)
 
-    assert paths_in(tmp_path).pod(UID, B) == pod
+    assert paths_in(tmp_path, root).pod(UID, B) == pod
 
 
 def test_before_the_kubelet_has_made_its_groups_nothing_is_named(tmp_path: Path) -> None:
