@@ -219,7 +219,8 @@ class Driver:
         if frozen is not self._frozen:
             self._frozen = frozen
             events.insert(0, WritesFrozen(frozen=frozen))
-            self._log.log(logging.WARNING, "writes", "stopped" if frozen else "go on")
+            why = "an operator froze them" if self.leadership.frozen else "it does not decide now"
+            self._log.log(logging.WARNING, "writes", f"stopped: {why}" if frozen else "go on")
         return events
 
     def _take_reports(self, link: Link, events: list[Event], arrivals: list[float]) -> None:
