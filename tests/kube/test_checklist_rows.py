@@ -2,9 +2,7 @@
 
 import pytest
 
-from mbcas_core.events import ContainerFacts, CpuResources, Policy, QosClass
 from mbcas_core.parameters import Parameters
-from mbcas_core.permits import find_permit
 from mbcas_shim.kube.pods import parse_pod
 from tests.kube.fake_kube import FakeKube
 from tests.kube.kube import Answer, conditions_of, status_of
@@ -66,30 +64,6 @@ def test_a_system_critical_pod_is_told_by_its_class(kube: FakeKube, name: str) -
     pod = kube.create_pod(single("dns", BURSTABLE, priorityClassName=name))
 
     assert parse_pod(pod).priority_class_name == name
-
-
-def facts(qos: QosClass, *, system_critical: bool) -> ContainerFacts:
-    return ContainerFacts(
-        handle=1,
-        pod_uid="uid-1",
-        namespace="kube-system",
-        pod="dns",
-        container="main",
-        container_id="run-1",
-        spec=CpuResources(request_millicores=100, limit_millicores=100),
-        qos=qos,
-        system_critical=system_critical,
-    )
-
-
-@pytest.mark.parametrize("policy", list(Policy))
-def test_requests_of_a_system_critical_pod_never_move(policy: Policy) -> None:
-    burstable = facts(QosClass.BURSTABLE, system_critical=True)
-    guaranteed = facts(QosClass.GUARANTEED, system_critical=True)
-
-    assert find_permit(burstable, policy, admitted_known=True).policy == Policy.LIMITS_ONLY
-    permit = find_permit(guaranteed, policy, admitted_known=True)
-    assert permit.fixed or permit.skip_reason
 
 
 def test_a_node_hands_out_units_of_10m() -> None:
