@@ -3,8 +3,11 @@
 import json
 import re
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.e2e.cluster.cluster import Cluster
 from tests.e2e.conftest import MakePod, cgroup_of, get, pod_cgroup_of, wait_until
@@ -32,8 +35,10 @@ def resizes_answered(cluster: Cluster) -> float:
     )
 
 
-def managers(pod: dict[str, Any]) -> set[str]:
-    return {entry["manager"] for entry in pod["metadata"]["managedFields"]}
+def managers(cluster: Cluster, name: str) -> set[str]:
+    """Who has written a pod, its subresources included."""
+    shown = cluster.kubectl("get", "pod", name, "--show-managed-fields", "-o", "json").stdout
+    return {entry["manager"] for entry in json.loads(shown)["metadata"]["managedFields"]}
 
 
 def limit_of(pod: dict[str, Any]) -> str:
@@ -50,60 +55,68 @@ def has_no_burst(folder: Path) -> bool:
     return (folder / "cpu.cfs_burst_us").read_text().strip() == "0"
 
 
-def test_without_values_no_pod_is_touched_and_what_would_be_done_can_be_seen(
-    cluster: Cluster, pod: MakePod
-) -> None:
-    pod("tight", script=BURN, **TIGHT)
-    before = resizes_answered(cluster)
-
+@pytest.fixture(scope="module")
+def unasked(cluster: Cluster) -> Iterator[Installed]:
+    """Installed with what this machine makes necessary, and no values beside."""
     with install(cluster) as release:
-        wait_until(lambda: bool(intended(release, "tight")), seconds=DECIDE_SECONDS)
-        (wanted,) = intended(release, "tight")
-        after = get(cluster, "tight")
-        allocations = cluster.kubectl("get", "podallocations", "-A", "-o", "name").stdout
+        yield release
 
+
+def test_without_values_no_pod_is_touched_and_what_would_be_done_can_be_seen(
+    cluster: Cluster, unasked: Installed, pod: MakePod
+) -> None:
+    before = resizes_answered(cluster)
+    pod("tight", script=BURN, **TIGHT)
+
+    wait_until(lambda: bool(intended(unasked, "tight")), seconds=DECIDE_SECONDS)
+
+    (wanted,) = intended(unasked, "tight")
+    after = get(cluster, "tight")
     assert "limits" in json.dumps(wanted["patch"])
     assert (after["metadata"]["generation"], limit_of(after)) == (1, "60m")
-    assert "mbcas" not in managers(after)
+    assert "mbcas" not in managers(cluster, "tight")
     assert resizes_answered(cluster) == before
-    assert allocations == ""
+    assert cluster.kubectl("get", "podallocations", "-A", "-o", "name").stdout == ""
 
 
-def test_an_upgrade_keeps_the_certificate_and_what_pods_were_admitted_with(
+def test_metrics_and_readiness_are_served(unasked: Installed) -> None:
+    def read(path: str) -> str:
+        address = f"http://127.0.0.1:{unasked.http_port}{path}"
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            return str(answer.read().decode())
+
+    wait_until(lambda: "mbcas_server_connected_nodes 1.0" in read("/metrics"))
+    assert read("/readyz") == "ok\n"
+
+
+def test_admitted_values_and_the_certificate_outlive_an_upgrade_and_uninstalling_gives_back(
     cluster: Cluster, pod: MakePod
 ) -> None:
-    with install(cluster, server={"settings": QUICK | {"mode": "auto"}}) as release:
-        pod("kept", script=BURN, **TIGHT)
-        wait_until(lambda: limit_of(get(cluster, "kept")) != "60m", seconds=DECIDE_SECONDS)
+    policy = {"policy": "requests-and-limits"}
+    with install(cluster, server={"settings": QUICK | policy | {"mode": "auto"}}) as release:
+        pod("lent", script=BURN, **TIGHT)
+        pod("idle", **TIGHT)
+        wait_until(lambda: limit_of(get(cluster, "lent")) != "60m", seconds=DECIDE_SECONDS)
+        assert "mbcas" in managers(cluster, "lent")
         old_server, old_certificate = release.pod_of("server"), certificate(cluster)
 
         release.upgrade(server={"settings": QUICK | {"mode": "recommend"}})
 
         assert certificate(cluster) == old_certificate
         assert release.pod_of("server") != old_server
-        (remembered,) = allocations_of(cluster, "kept")
+        (remembered,) = allocations_of(cluster, "lent")
         assert remembered["spec"]["containers"][0]["admitted"]["limit"] == "60m"
-
-
-def test_uninstalling_gives_back_what_pods_were_admitted_with_and_leaves_no_burst(
-    cluster: Cluster, pod: MakePod
-) -> None:
-    auto = {"settings": QUICK | {"mode": "auto", "policy": "requests-and-limits"}}
-    with install(cluster, server=auto) as release:
-        pod("lent", script=BURN, **TIGHT)
-        running = pod("idle", **TIGHT)
-        wait_until(lambda: limit_of(get(cluster, "lent")) != "60m", seconds=DECIDE_SECONDS)
 
         release.uninstall()
 
-        wait_until(lambda: release.helm("list", "--short").stdout == "")
+        assert release.helm("list", "--short").stdout == ""
     for name in ("lent", "idle"):
-        resources = get(cluster, name)["spec"]["containers"][0]["resources"]
-        assert resources == TIGHT
-        assert get(cluster, name)["status"]["containerStatuses"][0]["restartCount"] == 0
+        left = get(cluster, name)
+        assert left["spec"]["containers"][0]["resources"] == TIGHT
+        assert left["status"]["containerStatuses"][0]["restartCount"] == 0
+        assert has_no_burst(cgroup_of(cluster, left))
+        assert has_no_burst(pod_cgroup_of(cluster, left))
     wait_until(lambda: quota_of(cgroup_of(cluster, get(cluster, "lent"))) == 6_000)
-    assert has_no_burst(cgroup_of(cluster, running))
-    assert has_no_burst(pod_cgroup_of(cluster, running))
     assert "mbcas" not in cluster.kubectl("get", "clusterroles", "-o", "name").stdout
 
 
@@ -122,19 +135,6 @@ def test_without_a_server_uninstalling_stops_in_time_and_removes_nothing(
         assert release.uninstall("--no-hooks").returncode == 0
     left = cluster.kubectl("get", "daemonsets,deployments", "-n", NAMESPACE, "-o", "name")
     assert left.stdout == ""
-
-
-def test_metrics_and_readiness_are_served(cluster: Cluster) -> None:
-    with install(cluster) as release:
-        address = f"http://127.0.0.1:{release.http_port}"
-
-        def read(path: str) -> str:
-            with urllib.request.urlopen(f"{address}{path}", timeout=10) as answer:  # noqa: S310 - loopback.
-                return str(answer.read().decode())
-
-        connected = "mbcas_server_connected_nodes 1.0"
-        wait_until(lambda: connected in read("/metrics"))
-        assert read("/readyz") == "ok\n"
 
 
 def quota_of(folder: Path) -> int:
