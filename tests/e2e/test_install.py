@@ -120,6 +120,21 @@ def test_admitted_values_and_the_certificate_outlive_an_upgrade_and_uninstalling
     assert "mbcas" not in cluster.kubectl("get", "clusterroles", "-o", "name").stdout
 
 
+def test_burst_credit_that_was_asked_for_is_given_and_taken_back_by_uninstalling(
+    cluster: Cluster, pod: MakePod
+) -> None:
+    burst = {"burst": {"enabled": True, "podsFolder": "kubepods"}}
+    with install(cluster, server={"settings": QUICK | {"mode": "auto"}}, shim=burst) as release:
+        running = pod("bursty", script=BURN, **TIGHT)
+        cgroups = [cgroup_of(cluster, running), pod_cgroup_of(cluster, running)]
+        wait_until(lambda: not any(map(has_no_burst, cgroups)), seconds=DECIDE_SECONDS)
+
+        release.uninstall()
+
+    assert all(map(has_no_burst, cgroups))
+    assert limit_of(get(cluster, "bursty")) == "60m"
+
+
 def test_without_a_server_uninstalling_stops_in_time_and_removes_nothing(
     cluster: Cluster,
 ) -> None:
