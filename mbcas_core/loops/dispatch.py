@@ -12,7 +12,7 @@ import numpy as np
 
 from mbcas_core import ledger
 from mbcas_core.effects import Effect, Lane, Order, Reason, SendOrders, Violation
-from mbcas_core.events import COUNTERS, CpuResources, Mode, Policy
+from mbcas_core.events import COUNTERS, CpuResources, Mode
 from mbcas_core.loops import kubelet
 from mbcas_core.signals.counters import PERIOD, QUOTA
 from mbcas_core.state import SentOrder, State
@@ -237,14 +237,12 @@ def _changed(state: State, row: int, to: CpuResources) -> CpuResources:
 
 
 def _patch(state: State, row: int, to: CpuResources) -> CpuResources:
-    """The numbers that are not what the spec says; of a row with one number, both of them."""
+    """The numbers that are not what the spec says; of a Guaranteed pod that is both or neither."""
     table, facts = state.ledger, state.fleet.rows
     request, limit = to.request_millicores, to.limit_millicores
     has_limit = bool(facts.has_limit[row])
     new_request = request != int(table.desired_request[row])
     new_limit = has_limit and limit != int(table.desired_limit[row])
-    if has_limit and facts.policy[row] == Policy.HARD_QUOTA and request == limit:
-        new_request = new_limit = new_request or new_limit
     return CpuResources(
         request_millicores=request if new_request else None,
         limit_millicores=limit if new_limit else None,

@@ -134,6 +134,17 @@ def test_a_pod_whose_admitted_values_nobody_remembers_is_left_alone() -> None:
     assert world.patches > 0
 
 
+def test_a_request_keeps_its_distance_where_equal_numbers_would_make_a_pod_guaranteed() -> None:
+    world = empty()
+    pod = world.add([(200, 500)], memory=(64, 64), policy=Policy.REQUESTS_AND_LIMITS)
+    use(pod, 3000.0)
+
+    world.quiet(60)
+
+    assert pod.containers[0].request == 490
+    assert world.crimes == []
+
+
 # What the kubelet says.
 
 
@@ -161,6 +172,12 @@ def test_what_is_deferred_is_taken_back_within_a_round_and_rests() -> None:
         if pod.pending == Pending.DEFERRED:
             break
     since = world.now
+    asked = container.request or 0
+    while world.sent[-1][1].reason != Reason.WITHDRAWN:
+        world.second()
+    assert seen(world, pod).reservation.desired_millicores == held
+    view = explain.market_view(world.rounds, NODE, include_containers=False)
+    assert view.reservation.billed_millicores == asked  # Until it is really taken back.
     while container.request != held:
         world.second()
         assert world.now - since <= world.parameters.round_period_seconds + 3.0
@@ -287,8 +304,9 @@ def test_a_pod_that_a_webhook_refuses_rests_longer_each_time() -> None:
 def test_a_conflict_is_nobody_s_fault() -> None:
     world = empty()
     pod = started(world)
-    world.quiet(3)
-    pod.generation, pod.observed = 2, 2  # And nobody has told so.
+    while not world.orders:
+        world.second()
+    pod.generation = pod.observed = pod.generation + 5  # And nobody has told so.
     world.effects.clear()
 
     world.quiet(12)
