@@ -110,7 +110,7 @@ def row_of(release: Installed, name: str) -> dict[str, Any]:
 
 
 def is_decided(release: Installed, name: str) -> bool:
-    return "targetMillicores" in row_of(release, name).get("ceiling", {})
+    return row_of(release, name).get("ceiling", {}).get("target_millicores") is not None
 
 
 def quota_millicores(cluster: Cluster, name: str) -> int:
@@ -140,7 +140,7 @@ def test_a_killed_daemon_comes_back_without_a_needless_patch(
     settle(cluster, lifted)
     assert (generation(cluster, lifted), millicores(cluster, lifted, "limits")) == (before, limit)
     assert admitted(cluster, lifted) == {"request": "100m", "limit": "200m"}
-    assert row_of(release, lifted)["ceiling"]["admittedMillicores"] == "200"
+    assert row_of(release, lifted)["ceiling"]["admitted_millicores"] == 200
 
 
 def test_without_a_server_the_shim_gives_back_what_was_taken_and_leaves_what_was_given(

@@ -10,7 +10,6 @@ from typing import cast
 import pytest
 
 from tests.e2e.cluster.cluster import Cluster, start_kubelet
-from tests.e2e.cluster.processes import Processes
 from tests.e2e.conftest import pod_cgroup_of, wait_until
 from tests.kube.contract import ALONE, CASES, Case, name_of
 from tests.kube.kube import Kube
@@ -19,8 +18,6 @@ from tests.kube.resources import Cgroup, Pod
 NAMESPACE = "contract"
 WORKERS = 4
 WAIT_SECONDS = 60
-_STARTED: list[Processes] = []
-"""What outlives the tests: whoever takes the cluster down ends it, by its recorded id."""
 RIGHTS_API = "/apis/rbac.authorization.k8s.io/v1/namespaces"
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
@@ -100,9 +97,7 @@ class RealKube(Kube):
         self.cluster.processes().stop("kubelet")
 
     def start_kubelet(self) -> None:
-        processes = self.cluster.processes()
-        start_kubelet(processes, self.cluster)
-        _STARTED.append(processes)
+        start_kubelet(self.cluster.processes(), self.cluster)
 
     def clear(self) -> None:
         """Deletes the namespace's pods, at once."""

@@ -10,6 +10,8 @@ from pathlib import Path
 import tenacity
 
 STOP_SECONDS = 15
+_STARTED: list[subprocess.Popen[bytes]] = []
+"""What outlives whoever started it, a test among them: it is ended by its recorded id."""
 
 
 class ProcessDiedError(Exception):
@@ -37,6 +39,7 @@ class Processes:
                 start_new_session=True,
             )
         self._children[name] = child
+        _STARTED.append(child)
         known = _read(self._record) | {name: (child.pid, _start_time(child.pid))}
         self._record.write_text(json.dumps(known))
 
