@@ -5,6 +5,7 @@ is known from a watch. Where the two differ (somebody deleted or changed an obje
 remembered counts, and the object is written again before the pod's next order is sent.
 """
 
+import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -47,6 +48,8 @@ class Entry:
     version: int = 0
     """Its resource version: what is older is no news."""
     status: Object = field(default_factory=dict)
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """A write replaces all containers: of two at one time, one would undo the other."""
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -120,17 +123,19 @@ class PodAllocations:
             if not self._make_room():
                 raise ApiError(INSUFFICIENT, f"{ENTRIES_MAX} PodAllocations are there already")
             entry = self._add(pod)
-        wanted = {**(entry.written or {}), **entry.remembered, **containers}
-        try:
-            found = await self._write_spec(entry, wanted)
-        except ApiError:
-            self.metrics.pod_allocation_writes.labels(part="spec", result="failed").inc()
-            if entry.written is None and not entry.remembered:
-                self._forget(entry)
-            raise
-        self.metrics.pod_allocation_writes.labels(part="spec", result="written").inc()
-        entry.remembered = wanted
-        self._put(found)
+        async with entry.writing:
+            wanted = {**(entry.written or {}), **entry.remembered, **containers}
+            try:
+                found = await self._write_spec(entry, wanted)
+            except ApiError:
+                self.metrics.pod_allocation_writes.labels(part="spec", result="failed").inc()
+                is_empty = entry.written is None and not entry.remembered
+                if is_empty and self._entries.get(pod) is entry:
+                    self._forget(entry)
+                raise
+            self.metrics.pod_allocation_writes.labels(part="spec", result="written").inc()
+            entry.remembered = wanted
+            self._put(found)
 
     async def write_status(self, entry: Entry, status: Object) -> None:
         """Replaces the status of a pod's object.

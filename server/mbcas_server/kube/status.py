@@ -13,7 +13,7 @@ from mbcas_core.errors import UnknownNodeError, UnknownPodError
 from mbcas_server.clock import Clock
 from mbcas_server.core import Core
 from mbcas_server.core_thread import CoreThread
-from mbcas_server.kube.allocation import ContainerAllocation, PodKey
+from mbcas_server.kube.allocation import ContainerAllocation, Containers, PodKey
 from mbcas_server.kube.buckets import Bucket
 from mbcas_server.kube.client import ApiError
 from mbcas_server.kube.pod_allocations import Entry, PodAllocations
@@ -70,9 +70,10 @@ class StatusWriter:
         due = self._due()
         while due:
             batch, due = due[:PODS_PER_READ], due[PODS_PER_READ:]
+            before = {pod: self._remembered(pod) for pod in batch}
             found = await self.core.read(partial(_look, batch))
             for seen in found:
-                await self._keep(seen)
+                await self._keep(seen, before[seen.pod])
 
     def _due(self) -> list[PodKey]:
         """Returns who was noted and may be written, then some of the others."""
@@ -94,10 +95,17 @@ class StatusWriter:
         waiting = self._written_seconds.keys() | self._noted.keys()
         return noted + [pod for pod in others if pod not in waiting]
 
-    async def _keep(self, seen: Seen) -> None:
+    def _remembered(self, pod: PodKey) -> Containers | None:
+        entry = self.allocations.find(pod)
+        return None if entry is None else dict(entry.remembered)
+
+    async def _keep(self, seen: Seen, before: Containers | None) -> None:
         """Writes spec and status where they say something else than what is so."""
         entry = self.allocations.find(seen.pod)
         if entry is None:
+            return
+        if entry.writing.locked() or entry.remembered != before:
+            self.note(seen.pod)  # An order's write has overtaken what the core said.
             return
         status = status_of(seen, entry.status, unix_seconds=self.clock.unix_seconds())
         is_kept = _is_kept(entry, seen)

@@ -261,6 +261,22 @@ async def test_a_lost_answer_to_a_write_does_no_harm(cluster: FakeCluster, tmp_p
         assert len(rig.objects_there()) == 1
 
 
+async def test_writes_at_one_time_leave_the_containers_of_all(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    async with rigged(cluster, tmp_path) as rig:
+        pod = await write_first(rig)
+        names = {f"side-{number}" for number in range(5)}
+
+        async with asyncio.TaskGroup() as group:
+            for name in names:
+                group.create_task(rig.objects.allocations.write(pod, {name: part()}))
+
+        (there,) = rig.objects_there()
+        assert {each["name"] for each in there["spec"]["containers"]} == {"main"} | names
+        assert rig.objects.allocations.admitted(pod, "side-1") == ADMITTED
+
+
 def test_the_name_of_the_longest_pod_fits() -> None:
     pod = PodKey("contract", "w" * 253, "12345678-9abc-def0-1234-56789abcdef0")
 

@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from mbcas_core.effects import Reason
+from mbcas_core.events import CpuResources
 from mbcas_core.views import ContainerGoodView, ContainerView, DecisionView
 from mbcas_server.kube.allocation import PodKey
 from mbcas_server.kube.pod_allocations import Entry
 from mbcas_server.kube.status_of import Seen, is_news, status_of
 from tests.kube.fake_cluster import FakeCluster
 from tests.kube.requests import Fault
-from tests.mbcas_server.fakes import container_view, decision_view, market_view
-from tests.mbcas_server.kube.rig import PATH, Rig, key_of, order_for, rigged
+from tests.mbcas_server.fakes import FakeCore, container_view, decision_view, market_view
+from tests.mbcas_server.kube.rig import PATH, Rig, key_of, order_for, part, rigged
 
 POD = PodKey("contract", "web", "uid-web")
 
@@ -145,6 +146,26 @@ async def test_what_the_core_takes_for_admitted_of_a_skipped_container_is_not_wr
 
         (there,) = rig.objects_there()
         assert there["spec"]["containers"][0]["admitted"]["limit"] == "500m"
+
+
+async def test_what_the_core_said_before_an_order_was_written_undoes_nothing(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    async with rigged(cluster, tmp_path) as rig:
+        pod = await resized(rig)
+        changed = CpuResources(request_millicores=20, limit_millicores=650)
+        said = [decision(pod, desired=800)]
+
+        def overtaken(namespace: str, name: str) -> list[DecisionView]:
+            rig.core.explain_pod = FakeCore().explain_pod  # type: ignore[method-assign] # No pod.
+            entry_of(rig, pod).remembered["main"] = part(changed)  # As a write of the gate does.
+            return said
+
+        rig.core.explain_pod = overtaken  # type: ignore[method-assign] # Says it once.
+        end_seconds = rig.clock.now + 100.0
+        await rig.eventually(lambda: rig.clock.now > end_seconds, step_seconds=1.0)
+
+        assert rig.objects.allocations.admitted(pod, "main") == changed
 
 
 async def test_a_refused_status_holds_nothing_up(cluster: FakeCluster, tmp_path: Path) -> None:
