@@ -195,6 +195,34 @@ def test_a_shim_resizes_pods_of_its_node(cluster: Cluster, shim: User, pod: Make
     assert (resources["limits"]["memory"], resources["requests"]["memory"]) == ("32Mi", "16Mi")
 
 
+@pytest.mark.usefixtures("pod_elsewhere")
+def test_a_shim_resizes_a_pod_that_asks_for_more_than_cpu_and_memory(
+    cluster: Cluster, release: Installed
+) -> None:
+    """Resources come to the policy in an order by chance."""
+    others = {f"example.com/{letter}": "1" for letter in "abcd"}
+    resources = {kind: given | others for kind, given in BURSTABLE.items()}
+    container = inert()["containers"][0] | {"resources": resources}
+    place = inert() | {"nodeName": OTHER_NODE}
+    account, body = {"serviceAccountName": "mbcas-shim"}, changed(limits={"cpu": "250m"})
+    pods = {
+        ("shim-elsewhere", NAMESPACE): place | account,
+        ("many-resources", "default"): place | {"containers": [container]},
+    }
+    for (name, namespace), spec in pods.items():
+        metadata = {"name": name, "namespace": namespace}
+        apply(cluster, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+    try:
+        shim = User(cluster, release.token("mbcas-shim", audience="", pod="shim-elsewhere"))
+        path = f"{PODS}/many-resources/resize?dryRun=All"
+        codes = [shim.call("PATCH", path, body)[0] for _ in range(10)]
+    finally:
+        for name, namespace in pods:
+            delete(cluster, "pod", name, namespace)
+
+    assert codes == [200] * 10
+
+
 def test_a_shim_may_not_resize_a_pod_of_another_node(shim: User, pod_elsewhere: str) -> None:
     code, body = shim.resize(pod_elsewhere, limits={"cpu": "250m"})
 
