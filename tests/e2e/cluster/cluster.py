@@ -102,7 +102,7 @@ def bring_up(say: Callable[[str], None]) -> Cluster:
         _import_images(cluster)
         start_api_server(processes, cluster)
         start_kubelet(processes, cluster)
-        _start_controllers(processes, cluster)
+        start_controllers(processes, cluster)
         _wait(lambda: _node_is_ready(cluster), processes, "the node to be ready")
     except BaseException:
         take_down(folder, say)
@@ -206,7 +206,8 @@ def _start_etcd(processes: Processes, cluster: Cluster, peer_port: int) -> None:
     _wait(lambda: _answers(f"{client}/health"), processes, "etcd")
 
 
-def _start_controllers(processes: Processes, cluster: Cluster) -> None:
+def start_controllers(processes: Processes, cluster: Cluster) -> None:
+    """Starts the scheduler and the controller manager."""
     common = [
         f"--kubeconfig={cluster.kubeconfig}",
         "--bind-address=127.0.0.1",
