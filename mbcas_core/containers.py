@@ -211,6 +211,12 @@ def _admit_on_kubernetes(state: State, row: int, facts: ContainerFacts) -> bool:
             admitted[row] = value or 0
             known = False
         was_ours[row] = ours
+    if spec.limit_millicores is not None and rows.admitted_request[row] > rows.admitted_limit[row]:
+        # Somebody else set one of the two where ours left room: that one stays as it was set.
+        if facts.limit_set:
+            rows.admitted_limit[row] = rows.admitted_request[row]
+        else:
+            rows.admitted_request[row] = rows.admitted_limit[row]
     rows.admitted_known[row] = known
     return foreign and known_before
 
