@@ -8,9 +8,11 @@ from mbcas_shim.inventory import Cpu
 from mbcas_shim.kube.managed_fields import SetByMbcas
 from mbcas_shim.kube.pod_requests import billed_request_millicores, is_sidecar
 from mbcas_shim.kube.untrusted import NAME, Fields, MalformedError
+from mbcas_shim.quantity import MAX_MILLICORES
 
 _MAX_IMAGE_BYTES = 1024  # The wire's bound.
 _RUNTIME_ID = re.compile(r"(?P<runtime>[a-z0-9.+-]{1,32})://(?P<id>.*)", re.ASCII)
+_BEYOND = f"its limit is at or above {MAX_MILLICORES // 1000} cores, which is as good as none"
 _WITHOUT_RESOURCES = "the kubelet does not say what it has: too old to resize"
 
 
@@ -69,12 +71,12 @@ def parse_containers(
             name = container.name("name")
             if name in found:
                 raise MalformedError(container.path, f"there are two containers {name}")
-            said = statuses.get(name, Fields(None))
+            said, spec_cpu = statuses.get(name, Fields(None)), _cpu(container)
             found[name] = PodContainer(
                 name=name,
                 is_sidecar=list_name == "initContainers",
                 run=_run(said),
-                spec=_cpu(container),
+                spec=spec_cpu,
                 allocated=_allocated(said),
                 actual=_cpu(said) if "resources" in said else None,
                 request_set_by_mbcas=set_by_mbcas.has(list_name, name, "requests"),
@@ -83,7 +85,7 @@ def parse_containers(
                 billed_request_millicores=billed_request_millicores(
                     container, said, is_infeasible=is_infeasible
                 ),
-                skip_reason=pod_skip_reason or _skip_reason(said),
+                skip_reason=pod_skip_reason or _skip_reason(said, spec_cpu),
             )
     return tuple(found.values())
 
@@ -115,7 +117,7 @@ def _cpu(holder: Fields) -> Cpu:
     # A limit of 0 is none: the kubelet sets no quota for it.
     return Cpu(
         resources.object("requests").cpu_millicores(),
-        resources.object("limits").cpu_millicores() or None,
+        resources.object("limits").cut_cpu_millicores() or None,
     )
 
 
@@ -131,7 +133,9 @@ def _restarts_on_resize(container: Fields) -> bool:
     )
 
 
-def _skip_reason(said: Fields) -> str:
+def _skip_reason(said: Fields, spec: Cpu) -> str:
+    if spec.limit_millicores == MAX_MILLICORES:
+        return _BEYOND
     is_running = "running" in said.object("state")
     return _WITHOUT_RESOURCES if is_running and "resources" not in said else ""
 

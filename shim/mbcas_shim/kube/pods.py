@@ -153,11 +153,13 @@ def _skip_reason(metadata: Fields, spec: Fields) -> str:
 
 
 def _mirrored_uid(metadata: Fields) -> str:
-    """The uid that the kubelet gave to a static pod; empty for every other pod."""
-    uid = metadata.object("annotations").text(_MIRROR)
-    if uid and not NAME.fullmatch(uid):
-        raise MalformedError(f"metadata.annotations[{_MIRROR}]", f"{uid!r} is no uid")
-    return uid
+    """The uid that the kubelet gave to a static pod; empty for a pod that says of itself none."""
+    annotations = dict(metadata.object("annotations").texts())
+    if _MIRROR not in annotations:
+        return ""
+    # Whoever makes a pod may write anything here; only the kubelet's own is a part of a path.
+    uid = annotations[_MIRROR]
+    return uid if NAME.fullmatch(uid) else metadata.name("uid")
 
 
 def _annotations(metadata: Fields) -> dict[str, str]:
@@ -189,16 +191,20 @@ def _unusable(own: Mapping[str, str]) -> str:
 
 
 def _controller(metadata: Fields) -> tuple[str, str]:
-    """The object that made a pod, and what that object was made by where its name tells."""
+    """The object that made a pod, and what that object was made by where its name tells.
+
+    Whoever makes a pod may write any kind and name; what is none leaves a pod without a controller.
+    """
     for owner in metadata.objects("ownerReferences"):
         if not owner.flag("controller", default=False):
             continue
-        kind, name = owner.name("kind"), owner.name("name")
-        if kind == "Node":
-            break  # A static pod is owned by its node, with which it shares nothing.
+        try:
+            kind, name = owner.name("kind"), owner.name("name")
+        except MalformedError:
+            break
         controller = f"{kind}/{name}"
-        if len(controller) > _MAX_CONTROLLER_BYTES:
-            raise MalformedError(owner.path, "kind and name are too long")
+        if kind == "Node" or len(controller) > _MAX_CONTROLLER_BYTES:
+            break  # A static pod is owned by its node, with which it shares nothing.
         template_hash = metadata.object("labels").text("pod-template-hash")
         if kind == "ReplicaSet" and template_hash and name.endswith(f"-{template_hash}"):
             return controller, f"Deployment/{name.removesuffix(f'-{template_hash}')}"

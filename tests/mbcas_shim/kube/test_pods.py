@@ -11,6 +11,7 @@ from mbcas_shim.inventory import Cpu
 from mbcas_shim.kube.pod_containers import PodContainer
 from mbcas_shim.kube.pods import parse_pod
 from mbcas_shim.kube.untrusted import MalformedError
+from mbcas_shim.quantity import MAX_MILLICORES
 from tests.mbcas_shim.kube.pod_objects import (
     Object,
     container,
@@ -133,6 +134,24 @@ def test_a_static_pod_is_found_by_the_uid_that_the_kubelet_gave_it() -> None:
     assert (parse_pod(pod).uid, parse_pod(pod).cgroup_uid) == ("uid-web", "0a1b")
 
 
+@pytest.mark.parametrize("said", ["../../x", "a\nb", ""])
+def test_a_pod_that_only_says_that_it_is_static_keeps_its_place(said: str) -> None:
+    pod = running_pod()
+    pod["metadata"]["annotations"] = {"kubernetes.io/config.mirror": said}
+
+    found = parse_pod(pod)
+
+    assert (found.cgroup_uid, only(pod).skip_reason) == ("uid-web", "a static pod")
+
+
+def test_a_limit_beyond_all_machines_keeps_the_pod_s_place_but_is_left_alone() -> None:
+    found = parse_pod(running_pod("web", container(wanted=resources("200m", "2000000"))))
+
+    assert found.effective_request_millicores == 200
+    assert found.containers[0].spec == Cpu(200, MAX_MILLICORES)
+    assert "above 10000 cores" in found.containers[0].skip_reason
+
+
 def test_its_own_annotations_travel_but_not_what_only_a_namespace_may_say() -> None:
     assert parse_pod(recorded()).annotations == {"mode": "auto"}
 
@@ -161,10 +180,20 @@ def test_replicas_share_what_made_them(
     assert (found.controller, found.owner_of("main")) == (f"{kind}/{name}", f"{workload}/main")
 
 
-@pytest.mark.parametrize("owners", [[], [{"kind": "Node", "name": "n", "controller": True}]])
-def test_a_bare_pod_and_a_static_one_share_nothing(owners: list[Object]) -> None:
+@pytest.mark.parametrize(
+    "owner",
+    [
+        {},
+        {"kind": "Node", "name": "n", "controller": True},
+        {"kind": "Weird Kind!", "name": "n", "controller": True},
+        {"kind": "ReplicaSet", "name": "../n", "controller": True},
+        {"kind": "K" * 200, "name": "n" * 200, "controller": True},
+    ],
+    ids=["bare", "static", "odd-kind", "odd-name", "long"],
+)
+def test_a_pod_without_a_controller_that_can_be_named_shares_nothing(owner: Object) -> None:
     pod = running_pod()
-    pod["metadata"]["ownerReferences"] = owners
+    pod["metadata"]["ownerReferences"] = [owner]
 
     assert (parse_pod(pod).controller, parse_pod(pod).owner_of("main")) == ("", "")
 
