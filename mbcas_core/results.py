@@ -4,8 +4,8 @@ On Kubernetes an answer is told by its HTTP status, its cause and its field, nev
 
 | status | what it means | what follows |
 |---|---|---|
-| 403 on a raise | a quota, a LimitRange or a policy of the namespace | its raises rest |
-| 403 with a cause of its own or on a cut, 422, others | this container cannot have it | it rests |
+| 403 on a raise, no cause | a quota, a LimitRange or a policy of the namespace | its raises rest |
+| other 403, also on a release; 422, others | this container cannot have it | it rests |
 | 404, 409 | the pod is gone, or another than was thought | an inventory, no blame |
 | 429 | too many writes | the budget rests |
 | 5xx, none | nobody knows | it stays billed; an inventory |
@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mbcas_core import ledger
-from mbcas_core.effects import Effect, PodNotice, RequestInventory
+from mbcas_core.effects import Effect, PodNotice, Reason, RequestInventory
 from mbcas_core.events import OrderResult, Outcome
 from mbcas_core.state import SentOrder, State
 
@@ -165,6 +165,7 @@ class _Patch:
         return (
             self.result.status == FORBIDDEN
             and self.result.cause not in OWN_CAUSES
+            and self.sent.reason != Reason.RELEASED  # It does not wait for its namespace.
             and self._raises()
         )
 

@@ -113,54 +113,6 @@ def test_what_the_fail_safe_set_is_nobody_s_ask() -> None:
     assert told(world, "ChangedElsewhere") == 0
 
 
-def set_elsewhere(pod: KubePod, *, request: int | None = None, limit: int | None = None) -> None:
-    """Somebody else sets one number, which the other, set by MBCAS, leaves room for."""
-    container = pod.containers[0]
-    if request is not None:
-        container.request, container.request_set = request, False
-    if limit is not None:
-        container.limit, container.limit_set = limit, False
-    admitted = container.admitted
-    container.admitted = CpuResources(
-        request_millicores=request or admitted.request_millicores,
-        limit_millicores=limit or admitted.limit_millicores,
-    )
-    pod.generation, pod.changed = pod.generation + 1, True
-
-
-def test_a_request_set_elsewhere_above_the_admitted_limit_stays_when_the_limit_goes_back() -> None:
-    world = empty()
-    pod = started(world)
-    world.quiet(40)
-
-    set_elsewhere(pod, request=600)
-    world.quiet(2)
-    world.release(hold_seconds=600.0)
-    world.quiet(30)
-
-    assert (pod.containers[0].request, pod.containers[0].limit) == (600, 600)
-    assert explain.release_progress(world.rounds, "", "") == (1, 0)
-    assert world.crimes == []
-
-
-def test_a_limit_set_elsewhere_below_the_admitted_request_stays_when_the_request_goes_back() -> (
-    None
-):
-    world = empty()
-    pod = started(world, policy=Policy.REQUESTS_AND_LIMITS, request=800, limit=1000, millicores=20)
-    world.quiet(60)
-    assert (pod.containers[0].request or 0) < 500
-
-    set_elsewhere(pod, limit=500)
-    world.quiet(2)
-    world.release(hold_seconds=600.0)
-    world.quiet(30)
-
-    assert (pod.containers[0].request, pod.containers[0].limit) == (500, 500)
-    assert explain.release_progress(world.rounds, "", "") == (1, 0)
-    assert world.crimes == []
-
-
 def test_a_pod_whose_admitted_values_nobody_remembers_is_left_alone() -> None:
     world = empty()
     pod = started(world)
