@@ -91,10 +91,7 @@ def parse_report(
     Raises:
         InvalidInputError: It is no report, or breaks a rule outside its samples.
     """
-    try:
-        report = pb.NodeReport.FromString(message)
-    except (DecodeError, RecursionError) as error:
-        raise InvalidInputError([FieldError("report", f"is no NodeReport: {error}")]) from error
+    report = _decode(message)
     check = Check()
     check.text("node_name", report.node_name, 1, 253)
     check.text("instance.boot_id", report.instance.boot_id, 1, 64)
@@ -136,6 +133,22 @@ def parse_report(
         slices_dropped=report.samples.slices_dropped if samples is not None else 0,
         annotation_refusals=tuple(reading.refusals),
     )
+
+
+def read_node_name(message: bytes) -> str:
+    """Returns whom a report is about, and looks at nothing else of it.
+
+    Raises:
+        InvalidInputError: It is no report.
+    """
+    return _decode(message).node_name
+
+
+def _decode(message: bytes) -> pb.NodeReport:
+    try:
+        return pb.NodeReport.FromString(message)
+    except (DecodeError, RecursionError) as error:
+        raise InvalidInputError([FieldError("report", f"is no NodeReport: {error}")]) from error
 
 
 def parse_samples(samples: pb.Samples, *, monotonic_time_usec: int) -> Samples:

@@ -128,11 +128,14 @@ def _admitted(given: pb.ContainerFacts, field: str, check: Check, reading: Readi
 
 
 def _pending(given: pb.ContainerFacts) -> Pending:
-    """Returns what the conditions say; those of an older generation say nothing any more."""
+    """Returns what the conditions say; those of an older generation say nothing any more.
+
+    Kubernetes 1.33 does not say which generation they are about.
+    """
     found = {
         (condition.type, condition.reason)
         for condition in given.resize_conditions
-        if condition.observed_generation >= given.generation
+        if condition.observed_generation >= given.generation or not condition.observed_generation
     }
     if ("PodResizePending", "Infeasible") in found:
         return Pending.INFEASIBLE

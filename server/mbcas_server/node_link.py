@@ -14,7 +14,7 @@ from mbcas_server.annotations import PriorityBounds
 from mbcas_server.answers import duration
 from mbcas_server.auth import Caller
 from mbcas_server.clock import Clock
-from mbcas_server.convert import ParsedReport, parse_report
+from mbcas_server.convert import ParsedReport, parse_report, read_node_name
 from mbcas_server.inbox import Inbox
 from mbcas_server.leadership import Leadership
 from mbcas_server.links import Link, Links
@@ -63,8 +63,7 @@ class NodeLinks:
             InvalidInputError: The first report is unusable.
             RefusedError: The server ends the stream, with this status.
         """
-        first = await self._first_report(context)
-        await caller.check_shim_of(first.node)
+        first = await self._first_report(context, caller)
         link = Link(
             node=first.node,
             instance=first.instance,
@@ -95,7 +94,7 @@ class NodeLinks:
             self.metrics.streams_ended.labels(reason=reason).inc()
             self.metrics.orders_dropped.inc(link.outbox.orders_dropped)
 
-    async def _first_report(self, context: Context) -> ParsedReport:
+    async def _first_report(self, context: Context, caller: Caller) -> ParsedReport:
         try:
             async with asyncio.timeout(self.settings.first_report_seconds):
                 message = await context.read()
@@ -106,6 +105,8 @@ class NodeLinks:
             ) from error
         if not isinstance(message, bytes):
             raise InvalidInputError([FieldError("report", "must come before the stream ends")])
+        # To read a report has the cluster asked what it says: not for just anybody.
+        await caller.check_shim_of(read_node_name(message))
         report = self._parse(message)
         _check_first(report)
         if report.node_facts is not None and not report.node_facts.allocatable_millicores:

@@ -71,6 +71,7 @@ def test_kubelets_are_fast_from_1_36_on(version: str, is_fast: bool) -> None:  #
         ([condition("PodResizeInProgress", "Error", 3)], Pending.FAILING),
         ([condition("PodResizeInProgress", "", 3)], Pending.NOTHING),
         ([condition("PodResizePending", "Infeasible", 2)], Pending.NOTHING),
+        ([condition("PodResizePending", "Deferred", 0)], Pending.DEFERRED),  # As 1.33 says it.
         (
             [
                 condition("PodResizeInProgress", "Error", 2),

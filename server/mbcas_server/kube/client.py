@@ -143,8 +143,12 @@ class KubeClient:
             "resourceVersion": resource_version,
             "timeoutSeconds": str(int(timeout_seconds)),
         }
+        # The server ends it in time; where nothing has come for longer, the connection is dead.
+        silence_seconds = timeout_seconds + CALL_SECONDS
         try:
-            response = await self._send("GET", path, query, None, JSON)
+            response = await self._send(
+                "GET", path, query, None, JSON, silence_seconds=silence_seconds
+            )
             try:
                 if response.status != 200:  # noqa: PLR2004 - HTTP's success.
                     raw = await response.read()
@@ -158,7 +162,14 @@ class KubeClient:
             raise ApiError(UNREACHABLE, f"{type(error).__name__}: {error}") from error
 
     async def _send(
-        self, method: str, path: str, query: Query, body: Object | None, content_type: str
+        self,
+        method: str,
+        path: str,
+        query: Query,
+        body: Object | None,
+        content_type: str,
+        *,
+        silence_seconds: float | None = None,
     ) -> aiohttp.ClientResponse:
         # The time-out is the caller's: the library's own would end a watch after five minutes.
         parts = await self._client.param_serialize(
@@ -172,7 +183,9 @@ class KubeClient:
             parts[1],
             parts[2],
             body,
-            _request_timeout=aiohttp.ClientTimeout(total=None),
+            _request_timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=CALL_SECONDS, sock_read=silence_seconds
+            ),
         )
         found: aiohttp.ClientResponse = response.response
         return found

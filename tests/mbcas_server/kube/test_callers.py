@@ -14,6 +14,7 @@ from mbcas.v1 import operator_pb2 as op
 from mbcas.v1.market_pb2_grpc import MarketStub
 from mbcas.v1.operator_pb2_grpc import OperatorStub
 from mbcas_core.events import ReleaseAsked, WritesFrozen
+from mbcas_server.kube.allocation import PodKey
 from tests.kube.fake_cluster import FakeCluster
 from tests.kube.requests import Fault
 from tests.kube.reviews import User
@@ -29,7 +30,7 @@ from tests.mbcas_server.fakes import (
     report,
     server,
 )
-from tests.mbcas_server.kube.rig import write_kubeconfig
+from tests.mbcas_server.kube.rig import resized_facts, write_kubeconfig
 from tests.mbcas_server.test_market_service import refusal
 
 SHIM = "system:serviceaccount:mbcas-system:mbcas-shim"
@@ -122,6 +123,20 @@ async def test_nobody_else_does(
     assert error.code() is code
     assert words in (error.details() or "")
     assert not world.running.metrics.connected_nodes._value.get()
+
+
+async def test_nothing_is_looked_up_for_a_report_of_somebody_else(
+    world: Server, cluster: FakeCluster
+) -> None:
+    container = resized_facts(PodKey("shop", "web", "uid-web"), controller="ReplicaSet/web-1")
+    other = Shim(world.channel, authorization="Bearer no-shim")
+    await other.send(report("node-a", containers=[container]))
+    await other.ending()
+    assert reviews(cluster, "replicasets") == 0
+
+    shim = Shim(world.channel, authorization="Bearer shim")
+    await shim.send(report("node-a", containers=[container]))
+    await eventually(lambda: reviews(cluster, "replicasets") == 1)
 
 
 async def test_the_rows_of_other_namespaces_are_left_out_and_counted(world: Server) -> None:
