@@ -12,7 +12,7 @@ from mbcas_shim.quantity import MAX_MILLICORES
 
 _MAX_IMAGE_BYTES = 1024  # The wire's bound.
 _RUNTIME_ID = re.compile(r"(?P<runtime>[a-z0-9.+-]{1,32})://(?P<id>.*)", re.ASCII)
-_BEYOND = f"its limit is at or above {MAX_MILLICORES // 1000} cores, which is as good as none"
+_BEYOND = f"its limit is above {MAX_MILLICORES // 1000} cores"
 _WITHOUT_RESOURCES = "the kubelet does not say what it has: too old to resize"
 
 
@@ -71,12 +71,12 @@ def parse_containers(
             name = container.name("name")
             if name in found:
                 raise MalformedError(container.path, f"there are two containers {name}")
-            said, spec_cpu = statuses.get(name, Fields(None)), _cpu(container)
+            said = statuses.get(name, Fields(None))
             found[name] = PodContainer(
                 name=name,
                 is_sidecar=list_name == "initContainers",
                 run=_run(said),
-                spec=spec_cpu,
+                spec=_cpu(container),
                 allocated=_allocated(said),
                 actual=_cpu(said) if "resources" in said else None,
                 request_set_by_mbcas=set_by_mbcas.has(list_name, name, "requests"),
@@ -85,7 +85,7 @@ def parse_containers(
                 billed_request_millicores=billed_request_millicores(
                     container, said, is_infeasible=is_infeasible
                 ),
-                skip_reason=pod_skip_reason or _skip_reason(said, spec_cpu),
+                skip_reason=pod_skip_reason or _skip_reason(container, said),
             )
     return tuple(found.values())
 
@@ -113,12 +113,17 @@ def _parse_id(said: Fields) -> tuple[str, str]:
 
 
 def _cpu(holder: Fields) -> Cpu:
-    resources = holder.object("resources")
-    # A limit of 0 is none: the kubelet sets no quota for it.
+    limits = _limits(holder)
     return Cpu(
-        resources.object("requests").cpu_millicores(),
-        resources.object("limits").cut_cpu_millicores() or None,
+        holder.object("resources", "requests").cpu_millicores(),
+        # A limit of 0 is none: the kubelet sets no quota for it. A request must fit a node, but the
+        # API server takes any limit, and one beyond all nodes is as good as none.
+        None if limits.is_cpu_beyond_telling() else limits.cpu_millicores() or None,
     )
+
+
+def _limits(holder: Fields) -> Fields:
+    return holder.object("resources", "limits")
 
 
 def _allocated(said: Fields) -> Cpu | None:
@@ -133,8 +138,8 @@ def _restarts_on_resize(container: Fields) -> bool:
     )
 
 
-def _skip_reason(said: Fields, spec: Cpu) -> str:
-    if spec.limit_millicores == MAX_MILLICORES:
+def _skip_reason(container: Fields, said: Fields) -> str:
+    if _limits(container).is_cpu_beyond_telling():
         return _BEYOND
     is_running = "running" in said.object("state")
     return _WITHOUT_RESOURCES if is_running and "resources" not in said else ""

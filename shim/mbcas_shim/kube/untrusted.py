@@ -117,17 +117,9 @@ class Fields:
             raise MalformedError(self._path_of("cpu"), f"{millicores}m is out of range")
         return millicores
 
-    def cut_cpu_millicores(self) -> int | None:
-        """The same, where what is above the largest that can be told counts as that.
-
-        Requests must fit a node, but the API server takes any limit.
-        """
-        quantity = self.quantity("cpu")
-        return (
-            MAX_MILLICORES
-            if quantity and quantity * 1000 > MAX_MILLICORES
-            else self.cpu_millicores()
-        )
+    def is_cpu_beyond_telling(self) -> bool:
+        """True where the entry `cpu` is above all that can be told, which no node has."""
+        return (self.quantity("cpu") or 0) * 1000 > MAX_MILLICORES
 
     def quantity(self, name: str) -> Fraction | None:
         """A quantity, exactly; None where there is none."""

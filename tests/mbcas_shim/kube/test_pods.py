@@ -11,7 +11,6 @@ from mbcas_shim.inventory import Cpu
 from mbcas_shim.kube.pod_containers import PodContainer
 from mbcas_shim.kube.pods import parse_pod
 from mbcas_shim.kube.untrusted import MalformedError
-from mbcas_shim.quantity import MAX_MILLICORES
 from tests.mbcas_shim.kube.pod_objects import (
     Object,
     container,
@@ -148,7 +147,7 @@ def test_a_limit_beyond_all_machines_keeps_the_pod_s_place_but_is_left_alone() -
     found = parse_pod(running_pod("web", container(wanted=resources("200m", "2000000"))))
 
     assert found.effective_request_millicores == 200
-    assert found.containers[0].spec == Cpu(200, MAX_MILLICORES)
+    assert found.containers[0].spec == Cpu(200, None)
     assert "above 10000 cores" in found.containers[0].skip_reason
 
 
