@@ -89,9 +89,10 @@ class Restorer:
             if not memory.raised or not is_pending or not is_needed():
                 continue
             memory.is_unfitting = True
-            step = Restore(pod, dict(memory.raised), 0)
-            memory.raised.clear()
-            failed += not await self._restore(step)
+            if await self._restore(Restore(pod, dict(memory.raised), 0)):
+                memory.raised.clear()
+            else:
+                failed += 1
         return failed
 
     async def _restore(self, step: Restore) -> bool:

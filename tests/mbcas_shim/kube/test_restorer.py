@@ -226,6 +226,28 @@ async def test_a_raised_request_that_the_kubelet_defers_is_taken_back_and_not_tr
     assert len(bench.patches) == sent
 
 
+async def test_what_could_not_be_taken_back_because_the_api_server_was_away_is_taken_back_later(
+    bench: ResizeBench,
+) -> None:
+    running = bench.make(single("web", {"requests": {"cpu": "1000m", "memory": "32Mi"}}))
+    order = order_for(running, request=100, admitted=Cpu(1000, None))
+    await bench.enforcer.apply([order])
+    bench.kube.wait(lambda: bench.kube.settled("web"))
+    bench.kube.create_pod(single("blocker", {"requests": {"cpu": "1500m"}}))
+    bench.look()
+    bench.room_millicores = 5000
+    await bench.enforcer.restore(always)
+    bench.kube.wait(lambda: "PodResizePending" in conditions_of(bench.kube.get("web")))
+    bench.look()
+    bench.cluster.fail(Fault(code=0, method="PATCH"))
+
+    away = await bench.enforcer.restore(always)
+    back = await bench.enforcer.restore(always)
+
+    assert (away, back) == (1, 0)
+    assert bench.cpu_of("web") == Cpu(100, None)
+
+
 async def test_a_guaranteed_pod_comes_back_whole(bench: ResizeBench) -> None:
     running = bench.make(single("whole", GUARANTEED))
     order = order_for(running, request=20, limit=20, admitted=Cpu(50, 50), exactly=True)
