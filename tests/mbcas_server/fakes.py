@@ -360,7 +360,7 @@ def settings(**fields: Given) -> Settings:
         "tick_period_seconds": 0.1,
         "tick_spacing_seconds": 0.01,
         "heartbeat_seconds": 0.5,
-        "stop_grace_seconds": 2.0,
+        "stop_grace_seconds": 10.0,
     }
     return Settings(**(given | fields))
 

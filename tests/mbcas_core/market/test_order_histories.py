@@ -73,7 +73,7 @@ def test_what_is_owed_comes_first_and_no_slack_is_left_to_waiting_raises(
 def test_the_histories_have_in_them_what_they_are_about() -> None:
     seen: dict[str, int] = {}
 
-    @settings(max_examples=20, database=None)
+    @settings(max_examples=60, database=None)
     @given(worlds(), SEED)
     def look(world: World, seed: int) -> None:
         for history, decided in live(world, seed):

@@ -359,11 +359,15 @@ def _places(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str |
 
 
 PLACES = _places(recorded())
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=4,
-)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+
+
+def _of(inner: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    lists = st.lists(inner, max_size=3)
+    return inner | lists | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+
+
+JSON = _of(_of(SCALARS))
 
 
 @given(st.sampled_from(PLACES[1:]), JSON)
