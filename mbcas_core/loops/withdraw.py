@@ -10,7 +10,7 @@ import numpy as np
 
 from mbcas_core import ledger
 from mbcas_core.effects import Effect, Lane, PodNotice, Reason
-from mbcas_core.events import Mode, Pending
+from mbcas_core.events import Pending
 from mbcas_core.loops import kubelet
 from mbcas_core.loops.dispatch import Changes, dispatch
 from mbcas_core.state import State
@@ -59,8 +59,8 @@ def _ours(state: State, pending: BoolArray, now: float) -> IntArray:
         table.desired_request[rows] != table.allocated_request[rows]
     )
     asked |= fleet.rows.limit_set[rows] & (table.desired_limit[rows] != table.allocated_limit[rows])
-    able = asked & (fleet.rows.mode[rows] != Mode.RECOMMEND) & ~ledger.in_flight(table, rows)
-    able &= ~fleet.rows.skipped[rows] | fleet.rows.returns_request[rows]
+    # Also of pods that are left alone by now: until it is taken back, an ask keeps others out.
+    able = asked & fleet.rows.admitted_known[rows] & ~ledger.in_flight(table, rows)
     able &= fleet.nodes.attached[fleet.rows.node[rows]] & (now >= table.rest_until[rows])
     able &= ~kubelet.is_silent(state, rows) & ~kubelet.is_behind(state, rows)
     rows = rows[able]

@@ -1,12 +1,16 @@
 """What goes back to which values, where somebody else or a quota has had a say."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
+import pytest
 
 from mbcas_core import explain
 from mbcas_core.effects import Reason
-from mbcas_core.events import CpuResources, Policy
+from mbcas_core.events import CpuResources, Mode, Pending, Policy
 from tests.mbcas_core.kube_cluster import KubePod
-from tests.mbcas_core.test_kube_decisions import empty, started, told
+from tests.mbcas_core.test_kube_decisions import empty, started, told, use
 
 
 def set_elsewhere(pod: KubePod, *, request: int | None = None, limit: int | None = None) -> None:
@@ -55,6 +59,32 @@ def test_a_limit_set_elsewhere_below_the_admitted_request_stays_when_the_request
     assert (pod.containers[0].request, pod.containers[0].limit) == (500, 500)
     assert explain.release_progress(world.rounds, "", "") == (1, 0)
     assert world.crimes == []
+
+
+@pytest.mark.parametrize(
+    "change", [{"mode": Mode.RECOMMEND}, {"mode": Mode.OFF}, {"skip_reason": "excluded"}]
+)
+def test_what_is_deferred_is_taken_back_although_the_pod_is_left_alone_from_now_on(
+    change: dict[str, Any],
+) -> None:
+    world = empty(allocatable=2000)
+    pod = started(world, policy=Policy.REQUESTS_AND_LIMITS, request=800, limit=1000, millicores=20)
+    world.quiet(60)
+    use(pod, 900.0)
+    for _ in range(60):
+        world.fill()
+        world.second()
+        if pod.pending == Pending.DEFERRED:
+            break
+    allocated = pod.containers[0].allocated_request
+
+    pod.facts, pod.changed = replace(pod.facts, **change), True
+    asked = pod.containers[0].request
+    world.quiet(15)
+
+    assert asked != allocated
+    assert allocated is not None
+    assert (pod.pending, pod.containers[0].request) == (Pending.NOTHING, allocated)
 
 
 def test_a_release_that_a_quota_refuses_is_tried_less_and_less_often() -> None:
