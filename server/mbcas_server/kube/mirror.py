@@ -34,6 +34,8 @@ class Mirror:
     listed: bool = field(init=False, default=False)
     _version: str = field(init=False, default="")
     _backoff_seconds: float = field(init=False, default=BACKOFF_MIN_SECONDS)
+    _is_gone: bool = field(init=False, default=False)
+    """The last version to watch from was gone: to list at once helps once, not again and again."""
     _log: LimitedLog = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,9 +60,10 @@ class Mirror:
                 self._version = ""  # 410 above all: what was missed is no longer told.
             self.metrics.kube_watch_failures.inc()
             self._log.log(logging.WARNING, "watch failed", f"path={self.path} error={error}")
-            if error.code != GONE:
+            if error.code != GONE or self._is_gone:
                 await self.clock.sleep_until(self.clock.now_seconds() + self._backoff_seconds)
                 self._backoff_seconds = min(BACKOFF_MAX_SECONDS, 2 * self._backoff_seconds)
+            self._is_gone = error.code == GONE
 
     async def _list(self) -> None:
         items, self._version = await self.client.list(self.path)
@@ -75,7 +78,7 @@ class Mirror:
         async with watch as events:
             async for event in events:
                 self._take(event.get("type"), event.get("object"))
-                self._backoff_seconds = BACKOFF_MIN_SECONDS
+                self._backoff_seconds, self._is_gone = BACKOFF_MIN_SECONDS, False
 
     def _take(self, kind: object, found: object) -> None:
         if not isinstance(found, dict):

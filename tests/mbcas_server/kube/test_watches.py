@@ -11,6 +11,7 @@ from mbcas_server.kube.client import connect
 from mbcas_server.kube.watches import ClusterWatches
 from mbcas_server.metrics import Metrics
 from tests.kube.fake_cluster import FakeCluster
+from tests.kube.requests import Fault
 from tests.mbcas_server.fakes import VirtualClock
 from tests.mbcas_server.kube.rig import NODE, write_kubeconfig
 
@@ -170,3 +171,19 @@ async def test_what_changed_while_a_watch_was_cut_is_seen_after_it(world: World)
     world.put("namespaces", "shop", annotations={"mbcas.io/mode": "off"})
 
     await world.eventually(lambda: world.watches.namespace_annotations("shop") == {"mode": "off"})
+
+
+async def test_a_server_that_calls_every_version_gone_is_not_asked_without_pause(
+    world: World,
+) -> None:
+    def refused() -> int:
+        with world.cluster.store.changed:
+            return 1_000 - sum(fault.times for fault in world.cluster.api.faults)
+
+    world.cluster.fail(Fault(code=410, times=1_000, path_part="/nodes"))
+    world.cluster.close_watches()
+    await world.eventually(lambda: refused() >= 2)
+    for _ in range(40):
+        await asyncio.sleep(TURN_SECONDS)
+
+    assert refused() == 2
