@@ -230,14 +230,17 @@ class _KubernetesCaller:
         user = await self.check_token()
         if not namespaces or await self._allows(user, _sees("")):
             return namespaces
+        refused: RefusedError | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 asked = {
                     name: group.create_task(self._allows(user, _sees(name)), name=f"review {name}")
                     for name in namespaces
                 }
-        except* RefusedError as refused:
-            raise next(_leaves(refused)) from None
+        except* RefusedError as refusals:
+            refused = next(_leaves(refusals))
+        if refused is not None:
+            raise refused  # Python before 3.11.4 makes a group of what is raised in `except*`.
         return {name for name, answer in asked.items() if answer.result()}
 
     async def check_operates(self, namespace: str) -> None:

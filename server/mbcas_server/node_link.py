@@ -76,7 +76,7 @@ class NodeLinks:
         self.metrics.connected_nodes.set(self.links.connected_count)
         link.outbox.put_settings(self._shim_settings(first))
         self._take(link, first)
-        reason = "shim"
+        reason, refused = "shim", None
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._write(link, context), name=f"write {link.node}")
@@ -85,14 +85,15 @@ class NodeLinks:
         except* _StreamOverError:
             pass
         except* RefusedError as group_error:
-            error = next(_leaves(group_error))
-            reason = error.reason.lower() or error.code.name.lower()
-            raise error from None
+            refused = next(_leaves(group_error))
+            reason = refused.reason.lower() or refused.code.name.lower()
         finally:
             self.links.release(link)
             self.metrics.connected_nodes.set(self.links.connected_count)
             self.metrics.streams_ended.labels(reason=reason).inc()
             self.metrics.orders_dropped.inc(link.outbox.orders_dropped)
+        if refused is not None:
+            raise refused  # Python before 3.11.4 makes a group of what is raised in `except*`.
 
     async def _first_report(self, context: Context, caller: Caller) -> ParsedReport:
         try:
