@@ -230,13 +230,13 @@ class _KubernetesCaller:
         user = await self.check_token()
         if not namespaces or await self._allows(user, _sees("")):
             return namespaces
+        asked: dict[str, asyncio.Task[bool]] = {}
         refused: RefusedError | None = None
         try:
             async with asyncio.TaskGroup() as group:
-                asked = {
-                    name: group.create_task(self._allows(user, _sees(name)), name=f"review {name}")
-                    for name in namespaces
-                }
+                for name in namespaces:
+                    review = self._allows(user, _sees(name))
+                    asked[name] = group.create_task(review, name=f"review {name}")
         except* RefusedError as refusals:
             refused = next(_leaves(refusals))
         if refused is not None:
