@@ -7,6 +7,7 @@ remembered counts, and the object is written again before the pod's next order i
 
 import asyncio
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from mbcas_server.logs import LimitedLog
 from mbcas_server.metrics import Metrics
 
 ENTRIES_MAX = 150_000  # As many pods as the largest cluster that one server is built for.
+GONE_SECONDS = 3600.0  # An object that is deleted goes mostly with its pod; of that a shim tells.
 WRITE_SECONDS = 3.0  # The order that waits for it expires after five.
 FIELD_MANAGER = {"fieldManager": "mbcas"}
 CONFLICT = 409
@@ -48,6 +50,8 @@ class Entry:
     version: int = 0
     """Its resource version: what is older is no news."""
     status: Object = field(default_factory=dict)
+    gone_seconds: float = math.inf
+    """Since when the object is deleted."""
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """A write replaces all containers: of two at one time, one would undo the other."""
 
@@ -111,6 +115,15 @@ class PodAllocations:
             return False
         part = entry.written.get(container)
         return part is not None and part.admitted == admitted
+
+    def forget_gone(self, pod: PodKey) -> None:
+        """Forgets a pod that nobody reports, once its object has been gone for long."""
+        entry = self._entries.get(pod)
+        if entry is None or entry.written is not None or entry.writing.locked():
+            return
+        if self.clock.now_seconds() - entry.gone_seconds >= GONE_SECONDS:
+            self._forget(entry)
+            self._count()
 
     async def write(self, pod: PodKey, containers: Containers) -> None:
         """Adds these containers to what the API has of a pod.
@@ -207,8 +220,9 @@ class PodAllocations:
             there.add(key)
             self._put(given)
         for name, pod in self._names.items():
-            if name not in there:
-                self._entries[pod].written = None
+            entry = self._entries[pod]
+            if name not in there and entry.written is not None:
+                entry.written, entry.gone_seconds = None, self.clock.now_seconds()
         self._count()
 
     def _put(self, given: Object) -> None:
@@ -242,6 +256,7 @@ class PodAllocations:
         metadata = given.get("metadata")
         if isinstance(metadata, dict) and metadata.get("uid") == entry.object_uid:
             entry.written, entry.status = None, {}
+            entry.gone_seconds = self.clock.now_seconds()
             entry.version = max(entry.version, _version_of(metadata))  # Answers may come later.
             self._entries.move_to_end(pod, last=False)
             self._count()

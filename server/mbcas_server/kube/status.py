@@ -72,6 +72,8 @@ class StatusWriter:
             batch, due = due[:PODS_PER_READ], due[PODS_PER_READ:]
             before = {pod: self._remembered(pod) for pod in batch}
             found = await self.core.read(partial(_look, batch))
+            for pod in before.keys() - {seen.pod for seen in found}:
+                self.allocations.forget_gone(pod)
             for seen in found:
                 await self._keep(seen, before[seen.pod])
 

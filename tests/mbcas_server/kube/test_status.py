@@ -168,6 +168,23 @@ async def test_what_the_core_said_before_an_order_was_written_undoes_nothing(
         assert rig.objects.allocations.admitted(pod, "main") == changed
 
 
+async def test_a_pod_that_is_gone_is_forgotten_after_an_hour_and_not_sooner(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    async with rigged(cluster, tmp_path) as rig:
+        pod = await resized(rig)
+        rig.core.pods.clear()
+        await rig.in_thread(rig.kube.call, "DELETE", f"{PATH}/{pod.object_name}")
+        await rig.eventually(lambda: not rig.is_written(pod))
+        begin_seconds = rig.clock.now
+
+        await rig.eventually(lambda: rig.clock.now > begin_seconds + 3000, step_seconds=100.0)
+        assert rig.objects.allocations.find(pod) is not None
+
+        await rig.eventually(lambda: rig.objects.allocations.find(pod) is None, step_seconds=100.0)
+        assert rig.clock.now >= begin_seconds + 3600
+
+
 async def test_a_refused_status_holds_nothing_up(cluster: FakeCluster, tmp_path: Path) -> None:
     async with rigged(cluster, tmp_path) as rig:
         cluster.fail(Fault(code=500, method="PATCH", path_part="/status"))
