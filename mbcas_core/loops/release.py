@@ -28,11 +28,9 @@ def find_rows(state: State, namespace: str, pod: str) -> IntArray:
     """The rows of a pod, of a namespace, or all of them, ascending."""
     if not namespace:
         return state.fleet.row_ids()
-    own = [
-        row
-        for row, names in state.fleet.names.items()
-        if names.namespace == namespace and pod in ("", names.pod)
-    ]
+    if pod:
+        return np.array(state.fleet.rows_of_pod_name(namespace, pod), np.int64)
+    own = [row for row, names in state.fleet.names.items() if names.namespace == namespace]
     return np.array(sorted(own), np.int64)
 
 
