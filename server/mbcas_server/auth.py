@@ -47,8 +47,11 @@ class Caller(Protocol):
     async def seen(self, namespaces: AbstractSet[str]) -> AbstractSet[str]:
         """Returns those of the namespaces whose containers it may know of."""
 
-    async def check_operates(self, namespace: str) -> None:
-        """Refuses who may not intervene in this namespace; without a name, in all."""
+    async def check_operates(self, namespace: str) -> str:
+        """Refuses who may not intervene in this namespace; without a name, in all.
+
+        Returns who it is, for the log; empty where that is not known.
+        """
 
 
 class Authenticator(Protocol):
@@ -74,8 +77,9 @@ class TrustedCaller:
     async def seen(self, namespaces: AbstractSet[str]) -> AbstractSet[str]:
         return namespaces
 
-    async def check_operates(self, namespace: str) -> None:
+    async def check_operates(self, namespace: str) -> str:
         del namespace
+        return ""
 
 
 TRUSTED = TrustedCaller()
@@ -243,11 +247,11 @@ class _KubernetesCaller:
             raise refused  # Python before 3.11.4 makes a group of what is raised in `except*`.
         return {name for name, answer in asked.items() if answer.result()}
 
-    async def check_operates(self, namespace: str) -> None:
+    async def check_operates(self, namespace: str) -> str:
         user = await self.check_token()
         for where in dict.fromkeys(("", namespace)):
             if await self._allows(user, _operates(where)):
-                return
+                return user.name
         raise _denied(f"{user.name} may not {_operates(namespace)}, which is what it takes")
 
     async def _allows(self, user: User, right: Right) -> bool:

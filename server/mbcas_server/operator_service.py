@@ -34,7 +34,7 @@ class OperatorService:
     async def set_frozen(
         self, request: pb.SetFrozenRequest, caller: Caller
     ) -> pb.SetFrozenResponse:
-        await caller.check_operates("")
+        user = await caller.check_operates("")
         was_frozen = self.leadership.frozen
         try:
             await self.leadership.set_frozen(frozen=request.frozen)
@@ -46,14 +46,14 @@ class OperatorService:
                 "can be",
                 reason="NOT_REMEMBERED",
             ) from error
-        logger.warning("operator froze=%s was_frozen=%s", request.frozen, was_frozen)
+        logger.warning("frozen=%s was_frozen=%s user=%r", request.frozen, was_frozen, user)
         return pb.SetFrozenResponse(
             was_frozen=was_frozen, outlives_restart=self.leadership.outlives_restart
         )
 
     async def release(self, request: pb.ReleaseRequest, caller: Caller) -> pb.ReleaseResponse:
         _check(request)
-        await caller.check_operates(request.namespace)
+        user = await caller.check_operates(request.namespace)
         namespace, pod = request.namespace, request.pod
         self.driver.ask_release(
             ReleaseAsked(
@@ -67,11 +67,12 @@ class OperatorService:
             lambda core: core.release_progress(namespace, pod)
         )
         logger.info(
-            "release namespace=%r pod=%r containers=%d remaining=%d",
+            "release namespace=%r pod=%r containers=%d remaining=%d user=%r",
             namespace,
             pod,
             containers,
             remaining,
+            user,
         )
         return pb.ReleaseResponse(
             containers=containers, remaining=remaining, frozen=self.leadership.frozen

@@ -244,6 +244,16 @@ async def test_a_freeze_takes_the_right_in_all_namespaces_and_is_written_down(
     assert lease["metadata"]["annotations"] == {"mbcas.io/frozen": "true"}
 
 
+async def test_the_log_says_who_intervened(world: Server, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="mbcas_server.operator_service")
+    stub = OperatorStub(world.channel)
+
+    await stub.SetFrozen(op.SetFrozenRequest(frozen=True), metadata=showing("operator"))
+    await stub.Release(op.ReleaseRequest(namespace="shop"), metadata=showing("operator"))
+
+    assert [f"user={USERS['operator'].name!r}" in line for line in caplog.messages] == [True] * 2
+
+
 async def health_of(world: Server, service: str = "") -> int:
     check = world.channel.unary_unary(
         "/grpc.health.v1.Health/Check",
