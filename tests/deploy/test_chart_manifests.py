@@ -52,6 +52,9 @@ def test_the_linter_has_nothing_to_say() -> None:
         ("tls.source=letsencrypt", "source"),
         ("tls.source=existing", "tls.existingSecret"),
         ("networkPolicy.apiPorts={0}", "apiPorts"),
+        ("server.podAnnotations.mbcas\\.io/mode=auto", "mbcas.io/mode"),
+        ("shim.podLabels.app\\.kubernetes\\.io/name=mine", "app.kubernetes.io/name"),
+        ("server.ports.http=7443", "server.ports"),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused_by_name(given: str, words: str) -> None:
