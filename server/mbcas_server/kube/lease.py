@@ -19,7 +19,7 @@ import grpc
 
 from mbcas_server.clock import Clock
 from mbcas_server.kube.client import ApiError, KubeClient, Object, api_path
-from mbcas_server.kube.lease_record import LeaseRecord, written
+from mbcas_server.kube.lease_record import TRANSITIONS_MAX, LeaseRecord, written
 from mbcas_server.kube_settings import KubeSettings
 from mbcas_server.leadership import NotRememberedError
 from mbcas_server.logs import LimitedLog
@@ -197,13 +197,22 @@ class LeaseLeadership:
             self._lease = {}
 
     async def _create(self) -> None:
-        transitions = self._own if self._holds else self._transitions + 1
+        transitions = self._own if self._holds else self._first_transitions()
         if self.frozen and self._wanted_frozen is None:
             self._wanted_frozen = True  # It was written on the one that is gone.
         named = {"apiVersion": GROUP, "kind": "Lease", "metadata": {"name": NAME}}
         await self._write(
             named, holder=self.identity, transitions=transitions, taken=not self._holds
         )
+
+    def _first_transitions(self) -> int:
+        """Returns the number that a new Lease begins with.
+
+        Shims refuse a number below the last they saw. If the old Lease went while no server ran,
+        nobody remembers its number; it began with the time of day and grew more slowly than that.
+        """
+        unix_seconds = min(int(self.clock.unix_seconds()), TRANSITIONS_MAX)
+        return max(self._transitions + 1, unix_seconds)
 
     async def _write(
         self, new: Object | None = None, *, holder: str, transitions: int, taken: bool

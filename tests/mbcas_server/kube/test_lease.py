@@ -113,9 +113,10 @@ async def test_the_first_server_makes_the_lease_and_decides(world: World) -> Non
     await server.look()
 
     assert server.leads()
-    assert server.leadership.epoch == 1
+    made_seconds = int(server.clock.unix_seconds())
+    assert server.leadership.epoch == made_seconds + 1
     spec = world.lease()["spec"]
-    assert (spec["holderIdentity"], spec["leaseTransitions"]) == ("a", 0)
+    assert (spec["holderIdentity"], spec["leaseTransitions"]) == ("a", made_seconds)
     server.leadership.check()
 
 
@@ -161,7 +162,7 @@ async def test_who_renews_no_more_is_replaced_after_the_lease_but_stops_before(
     await second.look(0.2)
 
     assert second.leads()
-    assert second.leadership.epoch == 2
+    assert second.leadership.epoch == first.leadership.epoch + 1
 
 
 async def test_of_two_at_once_one_wins(world: World) -> None:
@@ -184,7 +185,7 @@ async def test_an_orderly_end_leaves_the_lease_to_the_next_at_once(world: World)
 
     assert not first.may_order()
     assert second.leads()
-    assert second.leadership.epoch == 2
+    assert second.leadership.epoch == first.leadership.epoch + 1
 
 
 async def test_a_holder_that_finds_another_one_is_over(world: World) -> None:
@@ -207,6 +208,7 @@ async def test_while_the_api_server_is_down_the_holder_rests_and_then_goes_on(
 ) -> None:
     server = world.server("a")
     await server.look()
+    epoch = server.leadership.epoch
     world.cluster.set_down(is_down=True)
 
     for _ in range(30):
@@ -219,7 +221,7 @@ async def test_while_the_api_server_is_down_the_holder_rests_and_then_goes_on(
     world.cluster.set_down(is_down=False)
     await server.look()
     assert server.leads()
-    assert server.leadership.epoch == 1
+    assert server.leadership.epoch == epoch
     assert not server.lost
 
 
@@ -243,13 +245,13 @@ async def test_a_deleted_lease_comes_back_with_its_epoch_and_freeze(world: World
     server = world.server("b")
     await server.look()
     await server.leadership.set_frozen(frozen=True)
-    assert server.leadership.epoch == 2
+    epoch = server.leadership.epoch
 
     world.delete()
     await server.look()
 
     assert server.leads()
-    assert server.leadership.epoch == 2
+    assert server.leadership.epoch == epoch
     assert server.frozen()
     assert world.lease()["metadata"]["annotations"] == {"mbcas.io/frozen": "true"}
 
@@ -265,7 +267,38 @@ async def test_a_standby_leaves_a_deleted_lease_to_its_holder_first(world: World
     await second.look(15)
 
     assert second.leads()
-    assert second.leadership.epoch == 2
+    assert second.leadership.epoch > first.leadership.epoch
+
+
+async def test_a_lease_that_was_deleted_while_no_server_ran_begins_above_the_last_epoch(
+    world: World,
+) -> None:
+    first, second = world.server("a"), world.server("b")
+    await first.look()
+    await second.look()
+    await first.leadership.give_up()
+    await second.look()
+    await second.leadership.give_up()
+    world.delete()
+
+    third = world.server("c")
+    await third.look(20)
+
+    assert third.leads()
+    assert third.leadership.epoch > second.leadership.epoch
+
+
+async def test_a_number_above_the_time_of_day_that_is_remembered_counts(world: World) -> None:
+    first, second = world.server("a"), world.server("b")
+    await first.look()
+    world.change(spec={"leaseTransitions": 2_000_000_000})
+    await second.look()
+    world.delete()
+
+    await second.look(15)
+
+    assert second.leads()
+    assert second.leadership.epoch == 2_000_000_002
 
 
 @pytest.mark.parametrize(("value", "frozen"), [("true", True), ("false", False), ("yes", True)])
