@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from mbcas.v1 import node_link_pb2 as pb
-from mbcas_core.events import ContainerFacts, CpuResources, Pending, QosClass
+from mbcas_core.events import ContainerFacts, CpuResources, Mode, Pending, QosClass
 from mbcas_server.annotations import SYSTEM_CLASSES, PriorityBounds, parse_annotations
 from mbcas_server.checks import COUNT_MAX, HANDLE_MAX, Check, parse_resources
 from mbcas_server.surroundings import Remembered, Surroundings
@@ -65,7 +65,8 @@ def _container(
     skip_reason = given.skip_reason
     if not skip_reason and given.restarts_on_resize:
         skip_reason = RESTARTS_REASON
-    if not skip_reason and given.container in said.excluded:
+    excluded = given.container in said.excluded
+    if not skip_reason and excluded:
         skip_reason = EXCLUDED_REASON
     admitted, lost = _admitted(given, field, check, reading)
     return ContainerFacts(
@@ -99,7 +100,8 @@ def _container(
         age_seconds=_age_seconds(given, reading.unix_seconds),
         restart_count=given.restart_count,
         skip_reason=skip_reason or lost,
-        mode=said.mode,
+        # Also so that what was set on it before is given back.
+        mode=Mode.OFF if excluded else said.mode,
         policy=said.policy,
         priority_class=priority,
         strict=said.strict,

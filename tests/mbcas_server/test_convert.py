@@ -202,7 +202,7 @@ def test_annotations_become_facts() -> None:
         "min-cpu": "50m",
         "max-cpu": "1.5",
         "min-acceptable-cpu": "0.1",
-        "exclude-containers": "sidecar, app",
+        "exclude-containers": "sidecar",
     }
 
     (found,) = parse(report(containers=[container(annotations=given)])).containers
@@ -211,7 +211,19 @@ def test_annotations_become_facts() -> None:
     assert (found.priority_class, found.strict) == (PriorityClass.CRITICAL, True)
     assert (found.min_millicores, found.max_millicores) == (50, 1500)
     assert found.min_acceptable_millicores == 100
-    assert found.skip_reason == "excluded by annotation"
+    assert found.skip_reason == ""
+
+
+@pytest.mark.parametrize("skip_reason", ["", "it is a static pod"])
+def test_an_excluded_container_is_switched_off_and_says_why(skip_reason: str) -> None:
+    given = {"mode": "auto", "exclude-containers": "sidecar, app"}
+
+    (found,) = parse(
+        report(containers=[container(annotations=given, skip_reason=skip_reason)])
+    ).containers
+
+    assert found.mode is Mode.OFF
+    assert found.skip_reason == (skip_reason or "excluded by annotation")
 
 
 def test_a_bad_annotation_is_left_out_and_said_while_the_others_count() -> None:
