@@ -57,8 +57,12 @@ class Caller(Protocol):
 class Authenticator(Protocol):
     """Finds out who calls."""
 
-    async def identify(self, context: Context) -> Caller:
+    async def identify(self, context: Context, *, of_shims: bool = False) -> Caller:
         """Returns the caller.
+
+        Args:
+            context: The call.
+            of_shims: Whether it is to NodeLink, which must not wait behind all the others.
 
         Raises:
             RefusedError: UNAUTHENTICATED, or UNAVAILABLE where it cannot be found out now.
@@ -88,8 +92,8 @@ TRUSTED = TrustedCaller()
 class NoAuthentication:
     """Trusts whoever gets through: on loopback, or with a certificate that TLS has checked."""
 
-    async def identify(self, context: Context) -> Caller:
-        del context
+    async def identify(self, context: Context, *, of_shims: bool = False) -> Caller:
+        del context, of_shims
         return TRUSTED
 
 
@@ -101,7 +105,8 @@ class SharedToken:
         self._stamp = _stamp(path)
         self._expected = _read(path)
 
-    async def identify(self, context: Context) -> Caller:
+    async def identify(self, context: Context, *, of_shims: bool = False) -> Caller:
+        del of_shims
         self._follow()
         given = token_of(context)
         if not hmac.compare_digest(given.encode(), self._expected):
@@ -175,17 +180,25 @@ class Reviews(Protocol):
 
 
 class KubernetesAuthenticator:
-    """Trusts tokens of this audience as far as the API server says."""
+    """Trusts tokens of this audience as far as the API server says.
 
-    def __init__(self, reviews: Reviews, *, shim_service_account: str) -> None:
+    Shims have reviews of their own: a flood of bad tokens elsewhere takes neither their turns nor
+    the room in which their answers are remembered.
+    """
+
+    def __init__(
+        self, reviews: Reviews, *, shim_reviews: Reviews, shim_service_account: str
+    ) -> None:
         self._reviews = reviews
+        self._shim_reviews = shim_reviews
         self._shim = SERVICE_ACCOUNT + shim_service_account
 
-    async def identify(self, context: Context) -> Caller:
+    async def identify(self, context: Context, *, of_shims: bool = False) -> Caller:
         token = token_of(context)
         if not token:
             raise _unauthenticated("a ServiceAccount's token and none was shown", HOW_TO_GET_ONE)
-        caller = _KubernetesCaller(self._reviews, token, shim=self._shim)
+        reviews = self._shim_reviews if of_shims else self._reviews
+        caller = _KubernetesCaller(reviews, token, shim=self._shim)
         await caller.check_token()
         return caller
 

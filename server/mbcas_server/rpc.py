@@ -115,22 +115,25 @@ class Guard:
         self._metrics = metrics
         self._log = LimitedLog(logger, clock)
 
-    def __call__(self, name: str, behaviour: Behaviour) -> Guarded:
+    def __call__(self, name: str, behaviour: Behaviour, *, of_shims: bool = False) -> Guarded:
+        async def known(request: object, context: Context) -> bytes | None:
+            caller = await self._authenticator.identify(context, of_shims=of_shims)
+            return await behaviour(request, context, caller)
+
         async def guarded(request: object, context: Context) -> bytes | None:
             try:
-                return await self._answer(name, behaviour, request, context)
+                return await self._answer(name, known, request, context)
             except NotReadError:
                 return None
 
         return guarded
 
     async def _answer(
-        self, name: str, behaviour: Behaviour, request: object, context: Context
+        self, name: str, answer: Guarded, request: object, context: Context
     ) -> bytes | None:
         try:
             self._leadership.check()
-            caller = await self._authenticator.identify(context)
-            return await behaviour(request, context, caller)
+            return await answer(request, context)
         except (MbcasError, RefusedError) as error:
             if isinstance(error, RefusedError) and error.code in REFUSALS:
                 self._metrics.calls_refused.labels(rpc=name, code=error.code.name).inc()
@@ -177,7 +180,7 @@ def _node_link_handlers(node_links: NodeLinks, guard: Guard) -> grpc.GenericRpcH
         await node_links.serve(context, caller)
 
     handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(
-        guard("Connect", connect)
+        guard("Connect", connect, of_shims=True)
     )
     return grpc.method_handlers_generic_handler(NODE_LINK, {"Connect": handler})
 

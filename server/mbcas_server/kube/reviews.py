@@ -22,7 +22,8 @@ UNKNOWN_TOKEN_SECONDS = 10.0  # Who tries a bad token again and again is not pas
 RIGHT_SECONDS = 30.0
 TOKENS_MAX = 10_000  # Twice the nodes of the largest cluster.
 RIGHTS_MAX = 50_000
-REVIEWS_AT_ONCE = 16
+SHIM_REVIEWS_AT_ONCE = 10
+OTHER_REVIEWS_AT_ONCE = 6
 ANSWER_SECONDS = 10.0
 NAME_MAX = 1_000
 EXTRA_MAX = 50
@@ -79,6 +80,8 @@ class KubeReviews(Reviews):
     client: KubeClient
     clock: Clock
     metrics: Metrics
+    at_once: int
+    """Questions; the others wait for their turn."""
     _users: _Remembered[User | None] = field(init=False)
     _rights: _Remembered[bool] = field(init=False)
     _slots: asyncio.Semaphore = field(init=False)
@@ -87,7 +90,7 @@ class KubeReviews(Reviews):
     def __post_init__(self) -> None:
         self._users = _Remembered(self.clock, answers_max=TOKENS_MAX)
         self._rights = _Remembered(self.clock, answers_max=RIGHTS_MAX)
-        self._slots = asyncio.Semaphore(REVIEWS_AT_ONCE)
+        self._slots = asyncio.Semaphore(self.at_once)
         self._log = LimitedLog(logger, self.clock)
 
     async def user_of(self, token: str) -> User | None:

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mbcas_server.auth import KubernetesAuthenticator
 from mbcas_server.kube.client import KubeClient, connect
 from mbcas_server.kube.lease import LeaseLeadership
 from mbcas_server.kube.objects import OwnObjects
-from mbcas_server.kube.reviews import KubeReviews
+from mbcas_server.kube.reviews import OTHER_REVIEWS_AT_ONCE, SHIM_REVIEWS_AT_ONCE, KubeReviews
 from mbcas_server.kube.watches import ClusterWatches
 from mbcas_server.settings import Settings
 from mbcas_server.shell import Shell
@@ -134,8 +135,10 @@ def _make(
     for mirror in watches.mirrors:
         start(f"watch {mirror.path}", mirror.run())
     start("lease", leadership.run())
+    reviews = partial(KubeReviews, client=client, clock=clock, metrics=metrics)
     authenticator = KubernetesAuthenticator(
-        KubeReviews(client=client, clock=clock, metrics=metrics),
+        reviews(at_once=OTHER_REVIEWS_AT_ONCE),
+        shim_reviews=reviews(at_once=SHIM_REVIEWS_AT_ONCE),
         shim_service_account=shell.settings.shim_service_account,
     )
     return Cluster(leadership=leadership, authenticator=authenticator, objects=objects)

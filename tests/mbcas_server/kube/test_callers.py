@@ -15,6 +15,7 @@ from mbcas.v1.market_pb2_grpc import MarketStub
 from mbcas.v1.operator_pb2_grpc import OperatorStub
 from mbcas_core.events import ReleaseAsked, WritesFrozen
 from mbcas_server.kube.allocation import PodKey
+from mbcas_server.kube.client import KubeClient, Object
 from tests.kube.fake_cluster import FakeCluster
 from tests.kube.requests import Fault
 from tests.kube.reviews import User
@@ -97,7 +98,7 @@ async def test_the_shim_of_a_node_speaks_for_it(world: Server) -> None:
     shim = Shim(world.channel, authorization="Bearer shim")
     await shim.send(report("node-a"))
 
-    assert (await shim.read()).server_epoch == 1
+    assert (await shim.read()).server_epoch == world.running.leadership.epoch
 
 
 @pytest.mark.parametrize(
@@ -123,6 +124,36 @@ async def test_nobody_else_does(
     assert error.code() is code
     assert words in (error.details() or "")
     assert not world.running.metrics.connected_nodes._value.get()
+
+
+async def test_shims_do_not_wait_behind_bad_tokens_on_other_calls(
+    world: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, real, held = asyncio.Event(), KubeClient.call, 0
+
+    async def call(self: KubeClient, method: str, path: str, **given: Any) -> Object:  # noqa: ANN401 - as the client's.
+        nonlocal held
+        if "made-up" in str(given.get("body")):
+            held += 1
+            await release.wait()
+        return await real(self, method, path, **given)
+
+    monkeypatch.setattr(KubeClient, "call", call)
+    stub = MarketStub(world.channel)
+    flood = [
+        stub.ListMarkets(pb.ListMarketsRequest(), metadata=showing(f"made-up-{number}"))
+        for number in range(50)
+    ]
+    await eventually(lambda: held)
+
+    shim = Shim(world.channel, authorization="Bearer shim")
+    await shim.send(report("node-a"))
+    first = await shim.read()
+    release.set()
+
+    assert first.HasField("settings")
+    assert {await each.code() for each in flood} == {grpc.StatusCode.UNAUTHENTICATED}
+    assert held == len(flood)
 
 
 async def test_nothing_is_looked_up_for_a_report_of_somebody_else(
@@ -251,7 +282,8 @@ async def test_the_log_says_who_intervened(world: Server, caplog: pytest.LogCapt
     await stub.SetFrozen(op.SetFrozenRequest(frozen=True), metadata=showing("operator"))
     await stub.Release(op.ReleaseRequest(namespace="shop"), metadata=showing("operator"))
 
-    assert [f"user={USERS['operator'].name!r}" in line for line in caplog.messages] == [True] * 2
+    told = [item for item in caplog.records if item.name == "mbcas_server.operator_service"]
+    assert [f"user={USERS['operator'].name!r}" in item.message for item in told] == [True] * 2
 
 
 async def health_of(world: Server, service: str = "") -> int:

@@ -42,7 +42,8 @@ async def world(cluster: FakeCluster, tmp_path: Path) -> AsyncIterator[World]:
     client = await connect(write_kubeconfig(cluster, tmp_path))
     clock = VirtualClock()
     try:
-        yield World(cluster, KubeReviews(client=client, clock=clock, metrics=Metrics()), clock)
+        known = KubeReviews(client=client, clock=clock, metrics=Metrics(), at_once=16)
+        yield World(cluster, known, clock)
     finally:
         await client.close()
 
