@@ -25,7 +25,7 @@ from mbcas_server.core import Core
 from mbcas_server.core_thread import Breaths, CoreThread
 from mbcas_server.metrics import Metrics
 from mbcas_server.settings import Settings
-from mbcas_server.status import Context, RefusedError
+from mbcas_server.status import Context, RefusedError, begin
 from mbcas_server.watchers import Watcher, Watchers
 
 PAGE_DEFAULT = 50
@@ -108,6 +108,7 @@ class MarketService:
         self.watchers.add(watcher)
         self.metrics.watchers.set(len(self.watchers))
         try:
+            await begin(context)
             watcher.tell(set(await self._names(request.filter)), set())
             await self._watch(watcher, request, context, caller)
         finally:

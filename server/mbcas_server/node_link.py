@@ -22,7 +22,7 @@ from mbcas_server.logs import LimitedLog
 from mbcas_server.metrics import Metrics
 from mbcas_server.outbox import Outbox
 from mbcas_server.settings import Settings
-from mbcas_server.status import Context, RefusedError
+from mbcas_server.status import Context, RefusedError, begin
 from mbcas_server.surroundings import Alone, Surroundings
 
 FAILSAFE_SPREAD_MAX_SECONDS = 600.0
@@ -72,6 +72,7 @@ class NodeLinks:
                 server_epoch=self.leadership.epoch, orders_max=self.settings.outbox_orders_max
             ),
         )
+        await begin(context)
         self.links.admit(link)
         self.metrics.connected_nodes.set(self.links.connected_count)
         link.outbox.put_settings(self._shim_settings(first))

@@ -56,6 +56,15 @@ class NotReadError(Exception):
     """The status was given, but the caller does not read it; there is nothing left to do."""
 
 
+async def begin(context: Context) -> None:
+    """Opens the answers of a stream that may be refused while one of them is being written.
+
+    gRPC sends the initial metadata with the first write, and again with the status if that write
+    was cut short; then the caller gets neither.
+    """
+    await context.send_initial_metadata(())
+
+
 async def refuse(context: Context, error: MbcasError | RefusedError) -> NoReturn:
     """Ends the call with the status that belongs to an error."""
     match error:

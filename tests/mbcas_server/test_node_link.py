@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import time
+from collections import Counter
 from contextlib import AsyncExitStack
 from itertools import pairwise
 
@@ -414,6 +415,28 @@ async def test_shutdown_ends_streams_with_unavailable() -> None:
             error = await shim.ending()
 
     assert (error.code(), reason_of(error)) == (grpc.StatusCode.UNAVAILABLE, "SHUTDOWN")
+
+
+async def test_streams_whose_first_directive_is_on_its_way_end_with_their_status_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    found: Counter[tuple[grpc.StatusCode, str]] = Counter()
+    for _ in range(5):
+        async with AsyncExitStack() as stack:
+            world = await stack.enter_async_context(server())
+            async with grpc.aio.insecure_channel(world.address) as channel:
+                shims = [Shim(channel) for _ in range(10)]
+                for number, shim in enumerate(shims):
+                    await shim.send(report(f"node-{number}"))
+                connected = world.running.metrics.connected_nodes._value
+                await eventually(lambda connected=connected: connected.get() == len(shims))
+
+                await stack.aclose()
+                errors = [await shim.ending() for shim in shims]
+                found.update((error.code(), reason_of(error)) for error in errors)
+
+    assert found == {(grpc.StatusCode.UNAVAILABLE, "SHUTDOWN"): 50}
+    assert [item for item in caplog.records if item.levelname == "ERROR"] == []
 
 
 async def test_directives_are_numbered_without_gaps() -> None:
