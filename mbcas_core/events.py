@@ -202,6 +202,8 @@ class OrderResult:
     retry_after_seconds: float | None = None
     generation: int = 0
     actual: CpuResources | None = None
+    message: str = ""
+    """The API server's sentence, for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -358,6 +358,12 @@ def _finite(level: float) -> float | None:
     return level if math.isfinite(level) else None
 
 
+def _ended(outcome: Outcome, sentence: str | None) -> str:
+    word = outcome.name.lower()
+    told = sentence and outcome not in (Outcome.APPLIED, Outcome.UNCHANGED)
+    return f"{word}, {sentence}" if told else word
+
+
 def _order(state: State, row: int) -> OrderDecisionView:
     decisions, table = state.decisions, state.ledger
     time = float(decisions.time[row])
@@ -376,5 +382,5 @@ def _order(state: State, row: int) -> OrderDecisionView:
         desired_reservation_millicores=int(table.desired_request[row]) if sent else None,
         desired_ceiling_millicores=int(table.desired_limit[row]) if sent and has_limit else None,
         last_order_id=int(table.order_id[row]),
-        last_result=named.get(outcome) or Outcome(outcome).name.lower(),
+        last_result=named.get(outcome) or _ended(Outcome(outcome), state.fleet.refusals.get(row)),
     )

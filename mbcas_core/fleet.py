@@ -259,6 +259,8 @@ class Fleet:
         self.names: dict[int, Names] = {}
         self.skip_reasons: dict[int, str] = {}
         """Of the rows that have one."""
+        self.refusals: dict[int, str] = {}
+        """Of the rows whose last order was refused with a sentence: that."""
         self._node_by_name: dict[str, int] = {}
         self._pod_by_uid: dict[tuple[int, str], int] = {}
         self._row_by_key: dict[tuple[int, str, str], int] = {}
@@ -388,6 +390,7 @@ class Fleet:
         node, pod = int(self.rows.node[row]), int(self.rows.pod[row])
         names = self.names.pop(row)
         self.skip_reasons.pop(row, None)
+        self.refusals.pop(row, None)
         self._leave_namespace(names.namespace)
         handle = int(self.rows.handle[row])
         if self._row_by_handle[node].get(handle) == row:

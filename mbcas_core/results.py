@@ -1,6 +1,7 @@
 """How orders ended: what the API server and the shims answered, and who rests because of it.
 
-On Kubernetes an answer is told by its HTTP status, its cause and its field, never by its sentence:
+On Kubernetes an answer is told by its HTTP status, its cause and its field, never by its sentence,
+which people are told:
 
 | status | what it means | what follows |
 |---|---|---|
@@ -44,6 +45,7 @@ def take_results(
             continue
         state.resizes[result.outcome, sent.reason] += 1
         if state.fleet.rows.kube[sent.row]:
+            _note_sentence(state, sent.row, result)
             ended = _Patch(state, sent, result, now)
             effects += ended.take()
             why = why or ended.inventory_reason
@@ -54,6 +56,13 @@ def take_results(
     if why:
         effects.append(RequestInventory(node=state.fleet.node_names[node], reason=why))
     return effects
+
+
+def _note_sentence(state: State, row: int, result: OrderResult) -> None:
+    if result.message:
+        state.fleet.refusals[row] = result.message
+    else:
+        state.fleet.refusals.pop(row, None)
 
 
 def _take_result(state: State, row: int, result: OrderResult, now: float) -> str:
@@ -149,6 +158,7 @@ class _Patch:
         why += "".join(f", {word}" for word in (self.result.cause, self.result.field) if word)
         rests = "raises in this namespace rest" if of_namespace else "the container rests"
         message = f"A resize was refused ({why}), {rests}: {change}."
+        message += f" The API server says: {self.result.message}" if self.result.message else ""
         return [self._notice("ResizeRefused", message, warning=True)]
 
     def _rest_seconds(self) -> float:

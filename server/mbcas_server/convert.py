@@ -31,6 +31,7 @@ from mbcas_server.convert_containers import Reading, parse_containers
 from mbcas_server.surroundings import Alone, Surroundings
 
 STATUS_MAX = 599  # HTTP's numbers.
+MESSAGE_MAX_BYTES = 800  # 200 characters.
 TIME_MAX_USEC = 1 << 62
 RETRY_MAX_SECONDS = 86_400.0
 
@@ -259,6 +260,7 @@ def _results(report: pb.NodeReport, check: Check) -> tuple[OrderResult, ...]:
         check.number(f"{field}.order_id", given.order_id, 1, COUNT_MAX)
         check.text(f"{field}.cause", given.cause, 0, 256)
         check.text(f"{field}.field", given.field, 0, 256)
+        check.text(f"{field}.message", given.message, 0, MESSAGE_MAX_BYTES)
         check.number(f"{field}.status", given.status, 0, STATUS_MAX)
         check.number(f"{field}.generation", given.generation, 0, COUNT_MAX)
         known = given.outcome in (*Outcome,)
@@ -276,6 +278,7 @@ def _results(report: pb.NodeReport, check: Check) -> tuple[OrderResult, ...]:
                 actual=parse_resources(given.actual, f"{field}.actual", check)
                 if given.HasField("actual")
                 else None,
+                message=given.message,
             )
         )
     return tuple(results)

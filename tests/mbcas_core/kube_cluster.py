@@ -313,6 +313,7 @@ class KubeCluster:
                 status=status,
                 retry_after_seconds=retry_after,
                 generation=generation,
+                message="no CPU is left" if status == 403 else "",
             )
             for order in orders
         ]

@@ -258,7 +258,10 @@ def test_a_quota_lets_raises_of_its_namespace_rest_and_no_other() -> None:
         reasons.add(seen(world, pod).reason)
     refused = len(world.sent)
     assert Reason.NAMESPACE_RESTS in reasons
-    assert told(world, "ResizeRefused") == 1
+    (notice,) = [notice for notice in world.notices if notice.event == "ResizeRefused"]
+    assert notice.message.endswith("The API server says: no CPU is left")
+    (decision,) = explain.explain_pod(world.rounds, pod.facts.namespace, pod.facts.pod)
+    assert decision.order.last_result == "refused, no CPU is left"
 
     world.quota_full = False
     other = started(world, namespace="other")

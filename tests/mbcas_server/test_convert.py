@@ -102,6 +102,8 @@ def test_a_bad_fact_about_a_container_is_refused(fields: dict[str, Given], field
         (pb.OrderResult(order_id=1, outcome=UNKNOWN_OUTCOME), "outcome"),
         (pb.OrderResult(order_id=1, outcome=pb.OUTCOME_APPLIED, generation=-4), "generation"),
         (pb.OrderResult(order_id=1, outcome=pb.OUTCOME_APPLIED, cause="c" * 300), "cause"),
+        (pb.OrderResult(order_id=1, outcome=pb.OUTCOME_APPLIED, message="a\x1b[2J"), "message"),
+        (pb.OrderResult(order_id=1, outcome=pb.OUTCOME_APPLIED, message="m" * 801), "message"),
     ],
 )
 def test_a_bad_result_is_refused(result: pb.OrderResult, field: str) -> None:

@@ -127,12 +127,18 @@ def test_the_shim_s_own_reason_to_skip_comes_first() -> None:
 
 def test_the_answer_of_the_api_server_to_an_order_reaches_the_core() -> None:
     given = pb.OrderResult(
-        order_id=1, outcome=pb.OUTCOME_REFUSED, status=403, cause="Forbidden", field="spec"
+        order_id=1,
+        outcome=pb.OUTCOME_REFUSED,
+        status=403,
+        cause="Forbidden",
+        field="spec",
+        message="exceeded quota",
     )
 
     (result,) = parse(order_results=[given]).results
 
     assert (result.status, result.cause, result.field) == (403, "Forbidden", "spec")
+    assert result.message == "exceeded quota"
 
 
 @pytest.mark.parametrize(

@@ -1325,7 +1325,9 @@ class OrderDecision(_message.Message):
     last_order_id: _builtins.int
     """Id of the last order about this container, 0 before the first."""
     last_result: _builtins.str
-    """What became of it: "none", "in flight", or the outcome that the shim reported."""
+    """What became of it: "none", "in flight", or the outcome that the shim reported; where the
+    API server said why, a comma and its sentence, which is for people.
+    """
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """The last round's or tick's time; absent before the first."""

@@ -649,6 +649,7 @@ class OrderResult(_message.Message):
     RETRY_AFTER_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     ACTUAL_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
     order_id: _builtins.int
     """As in the order."""
     outcome: Global___Outcome.ValueType
@@ -661,6 +662,8 @@ class OrderResult(_message.Message):
     """The field that was refused, where the API named one."""
     generation: _builtins.int
     """The pod's generation after the change."""
+    message: _builtins.str
+    """The API server's sentence, for people only: printable, at most 200 characters."""
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
         """Do not try this container again sooner; absent where the shim has no opinion."""
@@ -680,10 +683,11 @@ class OrderResult(_message.Message):
         retry_after: _duration_pb2.Duration | None = ...,
         generation: _builtins.int = ...,
         actual: Global___CpuResources | None = ...,
+        message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["actual", b"actual", "retry_after", b"retry_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actual", b"actual", "cause", b"cause", "field", b"field", "generation", b"generation", "order_id", b"order_id", "outcome", b"outcome", "retry_after", b"retry_after", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actual", b"actual", "cause", b"cause", "field", b"field", "generation", b"generation", "message", b"message", "order_id", b"order_id", "outcome", b"outcome", "retry_after", b"retry_after", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -142,4 +142,5 @@ def _result(order: Order, verdict: Verdict) -> pb.OrderResult:
         retry_after_seconds=verdict.retry_after_seconds,
     )
     answer.status, answer.generation = verdict.status, verdict.generation
+    answer.message = verdict.message
     return answer

@@ -1,5 +1,6 @@
 """What the API server's answer to a resize means, by status and cause: its sentences vary."""
 
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -12,6 +13,9 @@ FORBIDDEN = "Forbidden"
 """The cause of a refusal by a quota, a LimitRange, a webhook, or for want of the right."""
 DEFAULT_RETRY_SECONDS = 1.0  # For a server that is too busy and does not say for how long.
 _MAX_WORD_CHARACTERS = 128
+_MAX_MESSAGE_CHARACTERS = 200
+_PREFIX = re.compile(r'^[Pp]ods? "[^"]{1,253}" is (forbidden|invalid): ')
+"""Says what is known, and takes room from the rest."""
 _PLAIN: dict[int, tuple[pb.Outcome.ValueType, str]] = {
     HTTPStatus.OK: (pb.OUTCOME_APPLIED, ""),
     HTTPStatus.CONFLICT: (pb.OUTCOME_STALE, "Conflict"),
@@ -30,7 +34,7 @@ class Verdict:
     retry_after_seconds: float | None = None
     generation: int = 0
     message: str = ""
-    """The server's sentence, for the log."""
+    """The server's sentence, for people."""
 
 
 def verdict_on(answer: Answer) -> Verdict:
@@ -46,8 +50,14 @@ def verdict_on(answer: Answer) -> Verdict:
         field=field[:_MAX_WORD_CHARACTERS],
         retry_after_seconds=retry_after_seconds,
         generation=_generation(answer),
-        message=answer.message,
+        message=sentence(answer.message),
     )
+
+
+def sentence(message: str) -> str:
+    """Returns what can be passed on of a sentence, which anybody's webhook may have written."""
+    told = _PREFIX.sub("", message, count=1)
+    return "".join(c if c.isprintable() else " " for c in told[:_MAX_MESSAGE_CHARACTERS])
 
 
 def _meaning(answer: Answer) -> tuple[pb.Outcome.ValueType, str, str]:

@@ -5,6 +5,7 @@ counts.
 """
 
 import asyncio
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from mbcas_shim.inventory import Cpu
 from mbcas_shim.kube.api import STRATEGIC_MERGE, KubeApi, KubeApiError, KubeApiUnreachableError
 from mbcas_shim.kube.managed_fields import MANAGER
 from mbcas_shim.kube.pods import Pod
-from mbcas_shim.kube.resize_answers import FORBIDDEN, UNSUPPORTED, Verdict, verdict_on
+from mbcas_shim.kube.resize_answers import FORBIDDEN, UNSUPPORTED, Verdict, sentence, verdict_on
 from mbcas_shim.kube.resize_patch import merged, patch_body
 from mbcas_shim.kube.restoring import Admitted
 from mbcas_shim.kube.start_check import StartCheck
@@ -129,7 +130,7 @@ class Resizer:
             verdict = verdict_on(await self.in_thread(call))
         except KubeApiError as error:
             cause = UNREACHABLE if isinstance(error, KubeApiUnreachableError) else "BadAnswer"
-            verdict = Verdict(outcome=pb.OUTCOME_FAILED, cause=cause, message=str(error))
+            verdict = Verdict(outcome=pb.OUTCOME_FAILED, cause=cause, message=sentence(str(error)))
         if verdict.outcome == pb.OUTCOME_APPLIED:
             return self._took(pod, changes, verdict, specs=specs, known_generation=known)
         name = "order_failed" if verdict.outcome == pb.OUTCOME_FAILED else "order_refused"
@@ -168,7 +169,7 @@ class Resizer:
         if verdict.cause == FORBIDDEN:
             if not await self.check.is_denied(pod.namespace):
                 return verdict
-            verdict = Verdict(outcome=verdict.outcome, status=verdict.status, cause=_DENIED)
+            verdict = dataclasses.replace(verdict, cause=_DENIED, field="")
         await self.check.check_again()
         return verdict
 

@@ -222,18 +222,20 @@ async def test_of_two_orders_for_one_container_the_later_counts(bench: ResizeBen
     assert bench.cpu_of("web") == Cpu(20, 300)
 
 
-async def test_a_quota_refuses_and_the_sentence_is_for_the_log_alone(
+async def test_a_quota_refuses_and_its_sentence_is_logged_and_told_without_what_is_known(
     bench: ResizeBench, caplog: pytest.LogCaptureFixture
 ) -> None:
     running = bench.make(single("web", BURSTABLE))
     path = f"/api/v1/namespaces/{bench.kube.namespace}/resourcequotas"
     bench.kube.create(path, "ResourceQuota", "cpu", spec={"hard": {"limits.cpu": "600m"}})
 
-    answer = await refusal(bench, order_for(running, limit=700))
+    answer = await only(bench, order_for(running, limit=700))
 
-    assert answer == (pb.OUTCOME_REFUSED, 403, "Forbidden", "")
+    assert (answer.outcome, answer.status) == (pb.OUTCOME_REFUSED, 403)
+    assert (answer.cause, answer.field) == ("Forbidden", "")
     assert not bench.check.skip_reason
     assert "exceeded quota" in caplog.text
+    assert answer.message.startswith("exceeded quota: cpu")
 
 
 async def test_a_limit_range_refuses(bench: ResizeBench) -> None:
