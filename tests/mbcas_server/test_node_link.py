@@ -422,21 +422,24 @@ async def test_streams_whose_first_directive_is_on_its_way_end_with_their_status
 ) -> None:
     found: Counter[tuple[grpc.StatusCode, str]] = Counter()
     for _ in range(5):
-        async with AsyncExitStack() as stack:
-            world = await stack.enter_async_context(server())
-            async with grpc.aio.insecure_channel(world.address) as channel:
-                shims = [Shim(channel) for _ in range(10)]
-                for number, shim in enumerate(shims):
-                    await shim.send(report(f"node-{number}"))
-                connected = world.running.metrics.connected_nodes._value
-                await eventually(lambda connected=connected: connected.get() == len(shims))
-
-                await stack.aclose()
-                errors = [await shim.ending() for shim in shims]
-                found.update((error.code(), reason_of(error)) for error in errors)
+        found.update((error.code(), reason_of(error)) for error in await ends_at_once())
 
     assert found == {(grpc.StatusCode.UNAVAILABLE, "SHUTDOWN"): 50}
     assert [item for item in caplog.records if item.levelname == "ERROR"] == []
+
+
+async def ends_at_once() -> list[grpc.aio.AioRpcError]:
+    """Stops a server as soon as ten streams are there; returns how these end."""
+    async with AsyncExitStack() as stack:
+        world = await stack.enter_async_context(server())
+        async with grpc.aio.insecure_channel(world.address) as channel:
+            shims = [Shim(channel) for _ in range(10)]
+            for number, shim in enumerate(shims):
+                await shim.send(report(f"node-{number}"))
+            connected = world.running.metrics.connected_nodes._value
+            await eventually(lambda: connected.get() == len(shims))
+            await stack.aclose()
+            return [await shim.ending() for shim in shims]
 
 
 async def test_directives_are_numbered_without_gaps() -> None:
