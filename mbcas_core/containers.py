@@ -3,7 +3,8 @@
 What a container was *admitted* with is what it asked for before MBCAS touched it. On Kubernetes the
 facts say who last set each number of the spec. One that MBCAS did not set is the admitted one, so a
 change by somebody else is recognised even where it happened while nobody watched; for one that it
-did set, it is what was remembered, and where nobody remembers, the container is left alone. Without
+did set, it is what was remembered, and where nobody remembers, the container is left alone. One of
+which this server knows that it sent it stays MBCAS's until it is another number. Without
 Kubernetes the shim says what was admitted, or the first spec is.
 """
 
@@ -25,7 +26,7 @@ from mbcas_core.events import (
 )
 from mbcas_core.fleet import FleetFullError, Names
 from mbcas_core.market.goods import pod_weights
-from mbcas_core.permits import find_permit
+from mbcas_core.permits import EXCLUDED, find_permit
 from mbcas_core.state import State
 from mbcas_core.units import MAX_MILLICORES
 
@@ -185,40 +186,54 @@ def _admit_on_kubernetes(state: State, row: int, facts: ContainerFacts) -> bool:
     known_before = bool(rows.admitted_known[row])
     rows.has_limit[row] = spec.limit_millicores is not None
     foreign, known = False, True
-    for value, ours, told, admitted, was_ours in (
+    for value, owned, told, admitted, ours, sent in (
         (
-            spec.request_millicores,
+            spec.request_millicores or 0,
             facts.request_set,
             remembered.request_millicores,
             rows.admitted_request,
             rows.request_set,
+            ledger.sent_request(state.ledger, row),
         ),
         (
-            spec.limit_millicores,
+            spec.limit_millicores or 0,
             facts.limit_set,
             remembered.limit_millicores,
             rows.admitted_limit,
             rows.limit_set,
+            ledger.sent_limit(state.ledger, row),
         ),
     ):
         before = int(admitted[row])
-        if not ours:
-            admitted[row] = value or 0
-            foreign |= bool(was_ours[row]) or before != admitted[row]
-        elif told is not None:
+        if not (owned or _stays_ours(value, before, sent, was_ours=bool(ours[row]))):
+            admitted[row] = value
+            foreign |= bool(ours[row]) or before != value
+            ours[row] = False
+            continue
+        ours[row] = True
+        if told is not None:
             admitted[row] = told
         elif not known_before:
-            admitted[row] = value or 0
+            admitted[row] = value
             known = False
-        was_ours[row] = ours
     if spec.limit_millicores is not None and rows.admitted_request[row] > rows.admitted_limit[row]:
         # Somebody else set one of the two where ours left room: that one stays as it was set.
-        if facts.limit_set:
+        if rows.limit_set[row]:
             rows.admitted_limit[row] = rows.admitted_request[row]
         else:
             rows.admitted_request[row] = rows.admitted_limit[row]
     rows.admitted_known[row] = known
     return foreign and known_before
+
+
+def _stays_ours(value: int, admitted: int, sent: ledger.Sent, *, was_ours: bool) -> bool:
+    """True where a number is ours although `managedFields` no longer say so.
+
+    Anybody may clear those, and with them whose a number is, without changing it.
+    """
+    if was_ours:
+        return value in sent.possible
+    return value != admitted and value in sent.changed
 
 
 def _changed_elsewhere(state: State, row: int, spec: CpuResources) -> PodNotice:
@@ -354,14 +369,13 @@ def _find_returns(state: State, row: int, facts: ContainerFacts, mode: Mode) -> 
     """Notes which numbers MBCAS has set and sets no longer: those are given back."""
     rows, policy = state.fleet.rows, Policy(int(state.fleet.rows.policy[row]))
     sets = mode == Mode.AUTO and not rows.fixed[row]
-    may = bool(rows.admitted_known[row]) and mode != Mode.RECOMMEND
-    # What cannot be resized is not tried, but where somebody asks for it.
-    may &= mode == Mode.OFF or not facts.skip_reason
+    # What cannot be resized is not tried.
+    may = bool(rows.admitted_known[row]) and facts.skip_reason in ("", EXCLUDED)
     rows.returns_request[row] = (
-        may and facts.request_set and not (sets and policy != Policy.LIMITS_ONLY)
+        may and rows.request_set[row] and not (sets and policy != Policy.LIMITS_ONLY)
     )
     rows.returns_limit[row] = (
-        may and facts.limit_set and not (sets and policy != Policy.REQUESTS_ONLY)
+        may and rows.limit_set[row] and not (sets and policy != Policy.REQUESTS_ONLY)
     )
 
 

@@ -11,7 +11,7 @@ and says so with the facts, and samples tell what the kernel enforces sooner tha
 does. So there `allocated` comes from facts alone, and the applied limit from samples.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -203,6 +203,51 @@ def is_foreign(table: LedgerTable, row: int, spec: CpuResources) -> bool:
         if (value or 0) not in known:
             return True
     return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """What a spec may say of one number by our doing, on Kubernetes."""
+
+    possible: frozenset[int]
+    """What it was last known to say, and where the end of an order is not known, any of before."""
+    changed: frozenset[int]
+    """What orders since then may have changed it to."""
+
+
+def sent_request(table: LedgerTable, row: int) -> Sent:
+    """What a row's request may be by our doing."""
+    return _sent(
+        table,
+        row,
+        desired=int(table.desired_request[row]),
+        before=int(table.before_request[row]),
+        allocated=int(table.allocated_request[row]),
+        doubt=int(table.doubt_request[row]),
+    )
+
+
+def sent_limit(table: LedgerTable, row: int) -> Sent:
+    """What a row's limit may be by our doing."""
+    return _sent(
+        table,
+        row,
+        desired=int(table.desired_limit[row]),
+        before=int(table.before_limit[row]),
+        allocated=int(table.allocated_limit[row]),
+        doubt=int(table.doubt_limit[row]),
+    )
+
+
+def _sent(
+    table: LedgerTable, row: int, *, desired: int, before: int, allocated: int, doubt: int
+) -> Sent:
+    # A number that the last order left alone is not one that it set.
+    changed = {number for number in (desired, doubt) if number not in (0, before)}
+    possible = {desired}
+    if table.outcome[row] == IN_FLIGHT or doubt > 0:
+        possible |= {before, allocated, doubt}
+    return Sent(possible=frozenset(possible), changed=frozenset(changed))
 
 
 def send(

@@ -21,6 +21,8 @@ ADMITTED_UNKNOWN = "what it was admitted with is not known"
 WOULD_BE_GUARANTEED = "equal request and limit would make its pod Guaranteed"
 SCALED = "an HPA scales it on CPU, and its pod is Guaranteed"
 SYSTEM_CRITICAL = "its pod is critical to the system and Guaranteed"
+EXCLUDED = "excluded by annotation"
+"""The `skip_reason` in the facts of what could be resized, but is not to be: it is given back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

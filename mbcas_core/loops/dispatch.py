@@ -194,7 +194,7 @@ def _order(
     one = np.array([row])
     burst: int | None = None
     if has_limit:
-        alone = bool(now < rows.hold_until[row]) or rows.mode[row] == Mode.OFF
+        alone = bool(now < rows.hold_until[row]) or bool(is_left_alone(state, one)[0])
         wanted = wanted_burst(state, one, np.array([to.limit_millicores]))
         burst = 0 if alone else int(wanted[0])
     kube = bool(rows.kube[row])
@@ -257,6 +257,13 @@ def wanted_burst(state: State, rows: IntArray, limit: IntArray) -> IntArray:
     burst: IntArray = limit * period // MILLICORES_PER_CORE
     nodes, node = state.fleet.nodes, state.fleet.rows.node[rows]
     return np.where(nodes.patches_pods[node] & ~nodes.burst_writable[node], 0, burst)
+
+
+def is_left_alone(state: State, rows: IntArray) -> BoolArray:
+    """True where MBCAS is to set nothing of a row: it is not in auto, or it is skipped."""
+    facts = state.fleet.rows
+    alone: BoolArray = (facts.mode[rows] != Mode.AUTO) | facts.skipped[rows]
+    return alone
 
 
 def burst_is_off(state: State, rows: IntArray, *, wanted: bool = True) -> BoolArray:

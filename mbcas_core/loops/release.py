@@ -1,18 +1,19 @@
 """Gives containers back what they were admitted with.
 
-A number that MBCAS has set goes back where it sets it no longer: the mode is off, the policy in
-effect does not move it, or somebody asked for a release (which holds for a while, and for every
-container whatever its mode). Cuts are always possible. A raised reservation must fit what the node
-has: the reserve is there for it, for it was promised at admission; what does not fit waits.
+A number that MBCAS has set goes back where it sets it no longer: its container is not in auto, for
+whatever reason, or excluded, the policy in effect does not move it, or somebody asked for a release
+(which holds for a while, and for every container whatever its mode). Cuts are always possible. A
+raised reservation must fit what the node has: the reserve is there for it, for it was promised at
+admission; what does not fit waits.
 """
 
 import numpy as np
 
 from mbcas_core import ledger
 from mbcas_core.effects import Effect, Lane, Reason
-from mbcas_core.events import Mode, ReleaseAsked
+from mbcas_core.events import ReleaseAsked
 from mbcas_core.loops import kubelet
-from mbcas_core.loops.dispatch import Changes, burst_is_off, dispatch
+from mbcas_core.loops.dispatch import Changes, burst_is_off, dispatch, is_left_alone
 from mbcas_core.state import State
 from mbcas_core.units import MIN_CEILING_MILLICORES, BoolArray, IntArray
 
@@ -69,9 +70,7 @@ def run(state: State, *, now_seconds: float) -> list[Effect]:
     request, limit = _wanted(state, rows, now_seconds)
     request, limit = _fit(state, rows, request, limit)
     moves = (request != table.desired_request[rows]) | (limit != table.desired_limit[rows])
-    given_up = is_held(state, rows, now_seconds=now_seconds) | (
-        state.fleet.rows.mode[rows] == Mode.OFF
-    )
+    given_up = is_held(state, rows, now_seconds=now_seconds) | is_left_alone(state, rows)
     moves |= given_up & burst_is_off(state, rows, wanted=False)
     own = np.flatnonzero(moves)
     if own.size == 0:

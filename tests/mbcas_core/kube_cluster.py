@@ -44,6 +44,8 @@ class KubeContainer:
     shown: CpuResources = field(default_factory=CpuResources)
     request_set: bool = False
     limit_set: bool = False
+    disowned: bool = False
+    """Somebody has cleared `managedFields`, so nobody is said to have set anything."""
     handle: int = 0
     run: int = 0
 
@@ -78,6 +80,11 @@ class KubePod:
 
     def qos(self) -> QosClass:
         return qos_of([(c.request, c.limit, c.memory) for c in self.containers])
+
+    def disown(self) -> None:
+        """Somebody clears its `managedFields`, without a word about who set what."""
+        for container in self.containers:
+            container.disowned = self.changed = True
 
     def but_for_cpu(self) -> bool:
         alike = qos_of([(1, 1, c.memory) for c in self.containers]) == QosClass.GUARANTEED
@@ -286,6 +293,7 @@ class KubeCluster:
 
     def _write_container(self, container: KubeContainer, order: Order) -> None:
         request, limit = order.desired.request_millicores, order.desired.limit_millicores
+        container.disowned = False
         if request is not None:
             if container.request is None:
                 self.crimes.append(f"adds a request: {order}")
@@ -366,6 +374,8 @@ class KubeCluster:
     def facts_of(self, pod: KubePod, container: KubeContainer) -> ContainerFacts:
         """What the shim and the server make of a container."""
         admitted = container.admitted
+        request_set = container.request_set and not container.disowned
+        limit_set = container.limit_set and not container.disowned
         return replace(
             pod.facts,
             handle=container.handle,
@@ -377,11 +387,11 @@ class KubeCluster:
             allocated=CpuResources(request_millicores=container.allocated_request),
             actual=container.shown,
             admitted=CpuResources(
-                request_millicores=admitted.request_millicores if container.request_set else None,
-                limit_millicores=admitted.limit_millicores if container.limit_set else None,
+                request_millicores=admitted.request_millicores if request_set else None,
+                limit_millicores=admitted.limit_millicores if limit_set else None,
             ),
-            request_set=container.request_set,
-            limit_set=container.limit_set,
+            request_set=request_set,
+            limit_set=limit_set,
             generation=pod.generation,
             observed_generation=pod.observed,
             pending=pod.pending if pod.observed == pod.generation else Pending.NOTHING,

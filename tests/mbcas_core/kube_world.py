@@ -52,6 +52,7 @@ class Mishap(StrEnum):
     LEAVE = auto()
     RESTART = auto()
     FOREIGN_CHANGE = auto()
+    DISOWN = auto()
     NEIGHBOUR = auto()
     FULL = auto()
     KUBELET_DOWN = auto()
@@ -156,6 +157,9 @@ class KubeWorld(KubeCluster):
     def _hit_foreign_change(self, pod: KubePod) -> None:
         self.change_elsewhere(pod)
 
+    def _hit_disown(self, pod: KubePod) -> None:
+        pod.disown()
+
     def _hit_webhook(self, pod: KubePod) -> None:
         pod.webhook = not pod.webhook
 
@@ -227,6 +231,9 @@ class KubeWorld(KubeCluster):
         self.log.clear()
         self.ok.clear()
         self.served_since = self.now
+        for pod in self.pods:  # Its PodAllocation says what was set of it.
+            for container in pod.containers:
+                container.disowned = False
         if remembers:
             learned.restore(self.rounds, learned.export(before))
         self.frozen = False

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from mbcas_core import explain
-from mbcas_core.effects import Reason
+from mbcas_core.effects import Lane, Reason
 from mbcas_core.events import CpuResources, Mode, Pending, Policy
+from mbcas_core.permits import EXCLUDED
 from tests.mbcas_core.kube_cluster import KubePod
-from tests.mbcas_core.test_kube_decisions import empty, started, told, use
+from tests.mbcas_core.kube_world import KUBE_PARAMETERS, KubeWorld
+from tests.mbcas_core.test_kube_decisions import empty, seen, started, told, use
 
 
 def set_elsewhere(pod: KubePod, *, request: int | None = None, limit: int | None = None) -> None:
@@ -104,3 +106,125 @@ def test_a_release_that_a_quota_refuses_is_tried_less_and_less_often() -> None:
     world.quota_full = False
     world.quiet(200)
     assert pod.containers[0].request == 800
+
+
+# Who is no longer in auto.
+
+WITHOUT_AUTO = [
+    {"mode": Mode.OFF},
+    {"mode": Mode.RECOMMEND},
+    {"mode": Mode.OFF, "skip_reason": EXCLUDED},
+    {"skip_reason": EXCLUDED},
+]
+
+
+def raised() -> tuple[KubeWorld, KubePod]:
+    world = empty()
+    pod = started(world)
+    world.quiet(40)
+    assert (pod.containers[0].limit or 0) > 800
+    return world, pod
+
+
+@pytest.mark.parametrize("change", WITHOUT_AUTO)
+def test_whoever_leaves_auto_gets_back_once_what_was_admitted(change: dict[str, Any]) -> None:
+    world, pod = raised()
+    before = len(world.sent)
+
+    pod.facts, pod.changed = replace(pod.facts, **change), True
+    world.quiet(20)
+
+    assert pod.containers[0].limit == 400
+    sent = [order for _, order in world.sent[before:]]
+    assert [(order.lane, order.reason) for order in sent] == [(Lane.RELEASE, Reason.RELEASED)]
+    assert sent[0].burst_usec == 0
+    pod.changed = True
+    world.quiet(40)
+    assert len(world.sent) == before + 1
+    assert seen(world, pod).reason in (Reason.MODE, Reason.SKIPPED)
+
+
+@pytest.mark.parametrize("change", WITHOUT_AUTO)
+def test_a_request_goes_back_to_whoever_leaves_auto(change: dict[str, Any]) -> None:
+    world = empty()
+    pod = started(world, policy=Policy.REQUESTS_AND_LIMITS, request=800, limit=1000, millicores=20)
+    world.quiet(60)
+    assert (pod.containers[0].request or 0) < 500
+
+    pod.facts, pod.changed = replace(pod.facts, **change), True
+    world.quiet(20)
+
+    assert (pod.containers[0].request, pod.containers[0].limit) == (800, 1000)
+    assert world.crimes == []
+
+
+@pytest.mark.parametrize("change", WITHOUT_AUTO)
+def test_frozen_writes_give_nothing_back_to_whoever_leaves_auto(change: dict[str, Any]) -> None:
+    world, pod = raised()
+    before = len(world.sent)
+    world.freeze(frozen=True)
+    world.thaw_at = np.inf
+
+    pod.facts, pod.changed = replace(pod.facts, **change), True
+    world.quiet(20)
+
+    assert len(world.sent) == before
+
+
+@pytest.mark.parametrize("parameters", [{"mode": Mode.RECOMMEND}, {"canary_share": 0.0}])
+def test_a_new_server_without_auto_gives_back_what_an_earlier_one_set(
+    parameters: dict[str, Any],
+) -> None:
+    world, pod = raised()
+    untouched = started(world, millicores=20.0)
+
+    world.parameters = replace(world.parameters, **parameters)
+    world.new_server(remembers=True)
+    before = len(world.sent)
+    world.quiet(30)
+
+    assert pod.containers[0].limit == 400
+    assert [order.pod_uid for _, order in world.sent[before:]] == [pod.uid]
+    assert untouched.containers[0].limit == 400
+
+
+@pytest.mark.parametrize("change", WITHOUT_AUTO)
+def test_nothing_is_given_back_where_it_is_not_known_what(change: dict[str, Any]) -> None:
+    world = empty()
+    pod = started(world)
+    container = pod.containers[0]
+    container.limit, container.limit_set = 600, True
+    container.admitted = CpuResources()
+
+    pod.facts = replace(pod.facts, **change)
+    world.quiet(30)
+
+    assert world.sent == []
+
+
+@pytest.mark.parametrize("mode", [Mode.OFF, Mode.RECOMMEND, Mode.AUTO])
+def test_nothing_is_tried_where_a_resize_is_impossible(mode: Mode) -> None:
+    world, pod = raised()
+    before = len(world.sent)
+
+    pod.facts = replace(pod.facts, mode=mode, skip_reason="a resize would restart it")
+    pod.changed = True
+    world.quiet(30)
+
+    assert len(world.sent) == before
+
+
+def test_what_is_given_back_is_not_sent_faster_than_the_budget_allows() -> None:
+    world = empty(allocatable=8000, parameters=replace(KUBE_PARAMETERS, resize_budget_per_second=1))
+    pods = [started(world) for _ in range(6)]
+    world.quiet(60)
+    before = len(world.sent)
+
+    for pod in pods:
+        pod.facts, pod.changed = replace(pod.facts, mode=Mode.RECOMMEND), True
+    world.quiet(40)
+
+    assert [pod.containers[0].limit for pod in pods] == [400] * 6
+    times = [at for at, _ in world.sent[before:]]
+    assert len(times) == 6
+    assert times[-1] - times[0] >= 2.0

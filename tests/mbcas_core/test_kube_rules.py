@@ -53,6 +53,7 @@ class OrderCheck:
                 continue
             pod, container = found
             self._check_order(order, pod, container)
+            self._check_admitted(order, container)
             if order.desired == CpuResources():
                 continue
             now[pod.uid] = world.now
@@ -81,6 +82,16 @@ class OrderCheck:
             assert request > 0
             released = order.reason in (Reason.RELEASED, Reason.WITHDRAWN)
             assert released or moves_requests(pod), f"moves a request: {order} {pod}"
+
+    def _check_admitted(self, order: Order, container: KubeContainer) -> None:
+        """What was admitted is what others asked for, whoever `managedFields` name."""
+        admitted = container.admitted
+        request, limit = admitted.request_millicores, admitted.limit_millicores
+        if request is not None and limit is not None and request > limit:
+            return  # One of the two gives way.
+        assert order.admitted == CpuResources(
+            request_millicores=request or None, limit_millicores=limit
+        ), f"{order} of {container}"
 
     def _check_supply(self, world: KubeWorld, effect: SendOrders) -> None:
         """Rule 1: what was asked for, admitted and shown counts until it is taken back."""
