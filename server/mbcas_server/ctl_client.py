@@ -24,6 +24,12 @@ CALL_SECONDS = 10.0
 PAGE_SIZE = 500
 NEAR_NAMES_MAX = 5
 ANSWER_MAX_BYTES = 16 << 20
+RECONNECT_MAX_MILLISECONDS = 5000
+AWAY = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,  # A server that stops ends its calls like that.
+)
 
 
 class CtlError(Exception):
@@ -141,7 +147,10 @@ def connected(connection: Connection) -> Iterator[Client]:
 
 
 def _channel(connection: Connection) -> grpc.Channel:
-    options: list[tuple[str, int | str]] = [("grpc.max_receive_message_length", ANSWER_MAX_BYTES)]
+    options: list[tuple[str, int | str]] = [
+        ("grpc.max_receive_message_length", ANSWER_MAX_BYTES),
+        ("grpc.max_reconnect_backoff_ms", RECONNECT_MAX_MILLISECONDS),
+    ]
     if connection.server_name is not None:
         options.append(("grpc.ssl_target_name_override", connection.server_name))
     if connection.server_ca is not None:
@@ -160,6 +169,11 @@ def _channel(connection: Connection) -> grpc.Channel:
         f"{connection.server} is another machine: give --server-ca FILE, or --insecure to speak "
         "plain text with it"
     )
+
+
+def is_away(error: BaseException) -> bool:
+    """Returns whether a call failed because the server is not there, or not yet."""
+    return isinstance(error, grpc.RpcError) and _call(error).code() in AWAY
 
 
 def _call(error: grpc.RpcError) -> grpc.Call:

@@ -1,5 +1,6 @@
 """`mbcasctl freeze` and `mbcasctl release`: the interventions."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import tenacity
@@ -7,13 +8,16 @@ import typer
 from rich.text import Text
 
 from mbcas.v1 import operator_pb2 as pb
-from mbcas_server.ctl_client import Client, Connection, CtlError, UsageError, connected
-from mbcas_server.ctl_output import Output, OutputOption, console, print_plain
+from mbcas_server.ctl_client import Client, Connection, CtlError, UsageError, connected, is_away
+from mbcas_server.ctl_output import Output, OutputOption, console, note, print_plain
 from mbcas_server.ctl_show import containers, to_plain
 
 POLL_SECONDS = 2.0
 DONE_POLLS = 3
-"""So often in a row nothing must be left: a server that has just started knows no pods yet."""
+"""So often in a row nothing must be left."""
+STARTED_POLLS = 15
+"""And so often after a restart: shims are back within half a minute, and before that with no pods
+known there is nothing left."""
 HOLD_MAX_SECONDS = 86_400
 
 
@@ -90,15 +94,10 @@ def _request(pod: str, namespace: str, *, everything: bool, hold_seconds: int) -
 
 def _wait(client: Client, request: pb.ReleaseRequest, timeout_seconds: float) -> pb.ReleaseResponse:
     """Asks again and again until nothing is left, or nothing moves, or it takes too long."""
-    nothing_left = 0
-
-    def go_on(answer: pb.ReleaseResponse) -> bool:
-        nonlocal nothing_left
-        nothing_left = nothing_left + 1 if not answer.remaining else 0
-        return nothing_left < DONE_POLLS and not (answer.frozen and answer.remaining)
-
+    progress = _Progress(of_all=not request.namespace, timeout_seconds=timeout_seconds)
     retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_result(go_on),
+        retry=tenacity.retry_if_result(progress.is_to_go_on)
+        | tenacity.retry_if_exception(progress.is_to_try_on),
         wait=tenacity.wait_fixed(POLL_SECONDS),
         stop=tenacity.stop_after_delay(timeout_seconds),
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
@@ -106,6 +105,38 @@ def _wait(client: Client, request: pb.ReleaseRequest, timeout_seconds: float) ->
     answer = retrying(client.release, request)
     assert isinstance(answer, pb.ReleaseResponse), "the last one, whatever it says"
     return answer
+
+
+@dataclass(slots=True, kw_only=True)
+class _Progress:
+    """Whether to ask on; says what is new, once."""
+
+    of_all: bool
+    timeout_seconds: float
+    nothing_left: int = 0
+    """How often in a row."""
+    remaining: int | None = None
+    """As told last."""
+    is_away: bool = False
+    was_away: bool = False
+
+    def is_to_go_on(self, answer: pb.ReleaseResponse) -> bool:
+        if self.is_away or (answer.remaining and answer.remaining != self.remaining):
+            note(str(_told(answer)))
+        self.is_away, self.remaining = False, answer.remaining
+        self.nothing_left = self.nothing_left + 1 if not answer.remaining else 0
+        has_just_started = self.was_away or (self.of_all and not answer.containers)
+        enough = STARTED_POLLS if has_just_started else DONE_POLLS
+        return self.nothing_left < enough and not (answer.frozen and answer.remaining)
+
+    def is_to_try_on(self, error: BaseException) -> bool:
+        if not is_away(error):
+            return False
+        if not self.is_away:
+            note(f"The server cannot be reached: trying on, for {self.timeout_seconds:g} s in all.")
+        self.is_away = self.was_away = True
+        self.nothing_left = 0
+        return True
 
 
 def _told(answer: pb.ReleaseResponse) -> Text:

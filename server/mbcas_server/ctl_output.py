@@ -47,3 +47,9 @@ def console() -> Console:
     """Returns where tables go."""
     # Into a pipe, a line is as long as it needs to be.
     return Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS, highlight=False)
+
+
+def note(words: str) -> None:
+    """Tells people what is going on, apart from the answer."""
+    sys.stderr.write(f"{words}\n")
+    sys.stderr.flush()

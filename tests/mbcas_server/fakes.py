@@ -60,6 +60,7 @@ class FakeCore:
         self.changed_at: dict[str, int] = {}
         self.pods: dict[tuple[str, str], list[DecisionView]] = {}
         self.unreleased = 0
+        self.progress_reads = 0
         self.arrays: dict[str, NDArray[np.generic]] = {"version": np.array([1])}
 
     def handle(self, event: Event) -> list[Effect]:
@@ -98,6 +99,7 @@ class FakeCore:
 
     def release_progress(self, namespace: str, pod: str) -> tuple[int, int]:
         del pod
+        self.progress_reads += 1
         return (5, self.unreleased) if namespace != "empty" else (0, 0)
 
     def learned(self) -> Mapping[str, NDArray[np.generic]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from dataclasses import replace
 from typing import Any
 
@@ -97,6 +98,45 @@ async def test_release_waits_until_nothing_is_left() -> None:
 
     assert done.exit_code == 0
     assert "Given back what they were admitted with: 5 containers." in done.stdout
+
+
+def free_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+async def test_release_waits_for_a_server_that_is_just_restarting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(ctl_operate, "note", told.append)
+    address = free_address()
+    command = ("release", "--all", "--wait", "--server", address)
+    waiting = asyncio.ensure_future(  # noqa: TID251 - one of two things at the same time.
+        asyncio.to_thread(CliRunner().invoke, ctl.app, command)
+    )
+    await eventually(lambda: told)
+    core = FakeCore()
+    core.unreleased = 2
+    async with server(core, listen_address=address):
+        await eventually(lambda: len(core.of_type(ReleaseAsked)) > 2)
+        core.unreleased = 0
+        done = await waiting
+
+    assert done.exit_code == 0
+    assert told == [
+        "The server cannot be reached: trying on, for 600 s in all.",
+        "2 of 5 containers still to be given back what they were admitted with.",
+    ]
+    assert core.progress_reads > ctl_operate.STARTED_POLLS
+
+
+async def test_release_says_that_the_server_cannot_be_reached_when_its_time_is_over() -> None:
+    command = ("release", "--all", "--wait", "--timeout", "1", "--server", free_address())
+    done = await asyncio.to_thread(CliRunner().invoke, ctl.app, command)
+
+    assert "cannot reach the server" in str(done.exception)
+    assert done.stderr.count("cannot be reached") == 1
 
 
 async def test_release_gives_up_after_its_time() -> None:
