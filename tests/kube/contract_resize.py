@@ -245,7 +245,8 @@ def _wait_pending(kube: Kube, name: str, reason: str, generation: int) -> None:
         return (pending.get("reason"), pending.get("observedGeneration")) == (reason, generation)
 
     kube.wait(is_pending)
-    assert kube.get(name)["status"]["observedGeneration"] == generation
+    # The pod's own number may follow a moment later.
+    kube.wait(lambda: kube.get(name)["status"].get("observedGeneration") == generation)
 
 
 CASES = (
