@@ -1,7 +1,7 @@
 """Runs the tests against a real Kubernetes on this machine: python -m tests.e2e [--keep] [PYTEST…].
 
-Installs and builds what is missing, starts a cluster, runs the tests in this folder, and takes
-everything down again, whatever happened.
+Installs and builds what is missing, starts a cluster for each test process, runs the tests in this
+folder, and takes everything down again, whatever happened.
 """
 
 import argparse
@@ -20,13 +20,18 @@ NEED_ITS_PROGRAMS = (FOLDER.parent / "deploy" / "test_chart_manifests.py",)
 """Tests that need no cluster, but what is built for it: elsewhere they may have been skipped."""
 CLUSTER_VARIABLE = "MBCAS_E2E_CLUSTER"
 EXIT_MISSING = 3
+CLUSTERS = 2
+"""Beside each other, each with some of the test modules: most of the time these wait."""
 
 
 def main() -> int:
     """Returns the exit status of the tests."""
     parser = argparse.ArgumentParser(prog="make e2e", description=__doc__)
     parser.add_argument(
-        "--keep", action="store_true", help="leave the cluster up, say how to reach it"
+        "--keep", action="store_true", help="leave one cluster up, say how to reach it"
+    )
+    parser.add_argument(
+        "--clusters", type=int, metavar="N", help=f"default: {CLUSTERS}, with --keep 1"
     )
     parser.add_argument(
         "--prepare", action="store_true", help="only install and build what is missing"
@@ -47,7 +52,11 @@ def main() -> int:
     except programs.MissingProgramError as error:
         _say(str(error))
         return EXIT_MISSING
-    return 0 if options.prepare else _run(rest, keep=options.keep)
+    if options.prepare:
+        return 0
+    return _run(
+        rest, keep=options.keep, count=options.clusters or (1 if options.keep else CLUSTERS)
+    )
 
 
 def _prepare() -> None:
@@ -65,22 +74,30 @@ def _prepare() -> None:
         _say(f"[{number}/{len(steps)}] done in {time.perf_counter() - began:.0f} s")
 
 
-def _run(arguments: list[str], *, keep: bool) -> int:
+def _run(arguments: list[str], *, keep: bool, count: int) -> int:
     began = time.perf_counter()
-    running = cluster.bring_up(_say)
-    _say(f"up after {time.perf_counter() - began:.1f} s")
+    running: list[cluster.Cluster] = []
     try:
+        running += (cluster.bring_up(_say) for _ in range(count))
+        _say(f"up after {time.perf_counter() - began:.1f} s")
         tests = [str(path) for path in (FOLDER, *NEED_ITS_PROGRAMS)]
-        command = [sys.executable, "-m", "pytest", *tests, "--numprocesses=0", *arguments]
-        environment = os.environ | {CLUSTER_VARIABLE: str(running.folder)}
+        workers = (f"--numprocesses={count if count > 1 else 0}", "--dist=loadfile")
+        command = [sys.executable, "-m", "pytest", *tests, *workers, *arguments]
+        folders = os.pathsep.join(str(each.folder) for each in running)
+        environment = os.environ | {CLUSTER_VARIABLE: folders}
         return subprocess.run(command, env=environment, check=False).returncode
     finally:
-        if keep:
-            kubectl = programs.find("kubectl")
-            _say(f"the cluster stays: {kubectl} --kubeconfig {running.kubeconfig} get nodes")
-            _say(f'take it down with: make e2e ARGS="--down {running.folder}"')
-        else:
-            cluster.take_down(running.folder, _say)
+        for each in reversed(running):  # The first knows how the machine was before all of them.
+            _end(each, keep=keep)
+
+
+def _end(running: cluster.Cluster, *, keep: bool) -> None:
+    if keep:
+        kubectl = programs.find("kubectl")
+        _say(f"the cluster stays: {kubectl} --kubeconfig {running.kubeconfig} get nodes")
+        _say(f'take it down with: make e2e ARGS="--down {running.folder}"')
+    else:
+        cluster.take_down(running.folder, _say)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -22,11 +22,12 @@ Kubectl = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
-    """The cluster that `make e2e` started."""
-    folder = os.environ.get("MBCAS_E2E_CLUSTER")
-    if folder is None:
+    """The cluster that `make e2e` started for this process."""
+    folders = os.environ.get("MBCAS_E2E_CLUSTER")
+    if folders is None:
         pytest.skip("needs a Kubernetes: make e2e starts one")
-    return load(Path(folder))
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    return load(Path(folders.split(os.pathsep)[int(worker)]))
 
 
 @pytest.fixture(scope="session")
