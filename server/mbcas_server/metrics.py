@@ -164,6 +164,10 @@ class Metrics:
             "part",
             "result",
         )
+        self.pods_elsewhere = self._counter(
+            "mbcas_server_pods_elsewhere",
+            "Orders, reports and writes left out because the pod runs on another node",
+        )
         self.orders_held_seconds = self._histogram(
             "mbcas_server_orders_held_seconds",
             "Time for which orders waited until their pod's PodAllocation was written",

@@ -67,7 +67,9 @@ class Gate:
         for order in orders:
             held = _Held(link, order, now_seconds)
             pod = pod_of(order)
-            if pod not in self._pods and self._is_written(order):
+            if self.allocations.is_elsewhere(pod, link.node):
+                self._refuse([held], Outcome.REFUSED)
+            elif pod not in self._pods and self._is_written(order):
                 ready.append(held)
             elif self._held_count >= HELD_MAX:
                 self._refuse([held], Outcome.REFUSED)
@@ -105,7 +107,7 @@ class Gate:
 
     async def _serve_batch(self, key: PodKey, pod: _Pod) -> None:
         batch = self._drop_late(pod.waiting)
-        written = True
+        written = batch
         if any(not self._is_written(held.order) for held in batch):
             written = await self._write(key, batch)
         for _ in batch:
@@ -114,10 +116,8 @@ class Gate:
         now_seconds = self.clock.now_seconds()
         for held in batch:
             self.metrics.orders_held_seconds.observe(now_seconds - held.since_seconds)
-        if written:
-            self._pass(batch)
-        else:
-            self._refuse(batch, Outcome.REFUSED)
+        self._pass(written)
+        self._refuse([held for held in batch if held not in written], Outcome.REFUSED)
 
     def _drop_late(self, waiting: deque[_Held]) -> list[_Held]:
         """Returns what is worth a write; what has expired in the queue leaves it."""
@@ -131,23 +131,27 @@ class Gate:
             self._refuse(late, Outcome.EXPIRED)
         return list(waiting)
 
-    async def _write(self, pod: PodKey, batch: list[_Held]) -> bool:
-        containers = {
-            held.order.container: ContainerAllocation(
-                admitted=held.order.admitted, desired=held.order.desired
-            )
-            for held in batch
-        }
+    async def _write(self, pod: PodKey, batch: list[_Held]) -> list[_Held]:
+        """Writes what orders rest on; returns those of the node that the pod runs on.
+
+        A shim is believed about pods of its own node alone: the API server says which these are.
+        """
         try:
-            await self.allocations.write(pod, containers)
+            node = await self.allocations.node_of(pod)
+            own = [held for held in batch if held.link.node == node]
+            for held in batch:
+                if held.link.node != node:
+                    self.allocations.tell_elsewhere(pod, held.link.node, runs_on=node)
+            if any(not self._is_written(held.order) for held in own):
+                await self.allocations.write(pod, _parts(own), node=node)
         except ApiError as error:
             self._log.log(
                 logging.WARNING,
                 "PodAllocation not written",
                 f"pod={pod.namespace}/{pod.name} error={error}",
             )
-            return False
-        return True
+            return []
+        return own
 
     def _is_written(self, order: Order) -> bool:
         return self.allocations.is_written(pod_of(order), order.container, order.admitted)
@@ -185,6 +189,15 @@ class Gate:
 def pod_of(order: Order) -> PodKey:
     """Returns the pod that an order is about."""
     return PodKey(order.namespace, order.pod, order.pod_uid)
+
+
+def _parts(batch: list[_Held]) -> dict[str, ContainerAllocation]:
+    return {
+        held.order.container: ContainerAllocation(
+            admitted=held.order.admitted, desired=held.order.desired
+        )
+        for held in batch
+    }
 
 
 def _left_seconds(held: _Held, now_seconds: float) -> float:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from mbcas_core.events import CpuResources
 from mbcas_server.clock import Clock
-from mbcas_server.kube import allocation
+from mbcas_server.kube import allocation, pod_nodes
 from mbcas_server.kube.allocation import ContainerAllocation, Containers, PodKey, UnusableError
 from mbcas_server.kube.client import (
     MERGE_PATCH,
@@ -44,6 +44,10 @@ class Entry:
 
     pod: PodKey
     remembered: dict[str, ContainerAllocation]
+    node: str = ""
+    """Where the API has its pod; empty until it was asked."""
+    claimed_by: str = ""
+    """The node whose shim alone knows of the pod, while that is all that is remembered."""
     written: dict[str, ContainerAllocation] | None = None
     """What the API has; None where it has nothing usable."""
     object_uid: str = ""
@@ -92,18 +96,52 @@ class PodAllocations:
         """Returns a snapshot of all of them."""
         return iter(tuple(self._entries.values()))
 
-    def admitted(self, pod: PodKey, container: str) -> CpuResources | None:
-        """Returns what a container was admitted with, None where that is not remembered."""
+    def part(self, pod: PodKey, container: str, node: str) -> ContainerAllocation | None:
+        """Returns what is remembered of a container, for the shim of a node."""
         entry = self._entries.get(pod)
-        part = entry.remembered.get(container) if entry is not None else None
-        return None if part is None else part.admitted
+        if entry is None or entry.claimed_by not in ("", node):
+            return None
+        return entry.remembered.get(container)
 
-    def recall(self, pod: PodKey, container: str, admitted: CpuResources) -> None:
+    def is_elsewhere(self, pod: PodKey, node: str) -> bool:
+        """Returns whether the pod is known to run on another node, which is told and counted."""
+        entry = self._entries.get(pod)
+        if entry is None or entry.node in ("", node):
+            return False
+        self.tell_elsewhere(pod, node, runs_on=entry.node)
+        return True
+
+    def tell_elsewhere(self, pod: PodKey, node: str, *, runs_on: str) -> None:
+        """Tells and counts that a shim speaks for a pod that is not on its node."""
+        self.metrics.pods_elsewhere.inc()
+        self._log.log(
+            logging.WARNING,
+            "pod of another node",
+            f"pod={pod.namespace}/{pod.name} runs_on={runs_on!r} told_by={node!r}",
+        )
+
+    async def node_of(self, pod: PodKey) -> str:
+        """Returns the node of a pod, which the API server is asked for once.
+
+        Raises:
+            ApiError: It does not say.
+        """
+        entry = self._entries.get(pod)
+        if entry is not None and entry.node:
+            return entry.node
+        node = await pod_nodes.node_of(self.client, pod)
+        entry = self._entries.get(pod)
+        if entry is not None:
+            _bind(entry, node)
+        return node
+
+    def recall(self, pod: PodKey, container: str, admitted: CpuResources, *, node: str) -> None:
         """Remembers what others know; the object is written once the pod's turn comes."""
         entry = self._entries.get(pod)
         if entry is None and self._make_room():
             entry = self._add(pod)
-        if entry is not None:
+            entry.claimed_by = node
+        if entry is not None and node in (entry.node, entry.claimed_by):
             entry.remembered.setdefault(
                 container, ContainerAllocation(admitted=admitted, desired=CpuResources())
             )
@@ -125,8 +163,13 @@ class PodAllocations:
             self._forget(entry)
             self._count()
 
-    async def write(self, pod: PodKey, containers: Containers) -> None:
+    async def write(self, pod: PodKey, containers: Containers, *, node: str) -> None:
         """Adds these containers to what the API has of a pod.
+
+        Args:
+            pod: Whose object it is.
+            containers: What to add.
+            node: Where the API has the pod.
 
         Raises:
             ApiError: It does not take them.
@@ -136,6 +179,7 @@ class PodAllocations:
             if not self._make_room():
                 raise ApiError(INSUFFICIENT, f"{ENTRIES_MAX} PodAllocations are there already")
             entry = self._add(pod)
+        _bind(entry, node)
         async with entry.writing:
             wanted = {**(entry.written or {}), **entry.remembered, **containers}
             try:
@@ -243,7 +287,9 @@ class PodAllocations:
         elif object_uid == entry.object_uid and version < entry.version:
             return
         entry.written, entry.object_uid, entry.version = containers, object_uid, version
-        entry.remembered = {**containers, **entry.remembered}
+        # What a server has written counts more than what a shim alone knows.
+        entry.remembered = {**containers, **({} if entry.claimed_by else entry.remembered)}
+        entry.claimed_by = ""
         status = given.get("status")
         entry.status = status if isinstance(status, dict) else {}
         self._count()
@@ -294,6 +340,13 @@ class PodAllocations:
 
     def _count(self) -> None:
         self.metrics.pod_allocations.set(len(self._entries))
+
+
+def _bind(entry: Entry, node: str) -> None:
+    """Notes where the pod of an entry is; what another node's shim said of it is forgotten."""
+    if entry.claimed_by not in ("", node):
+        entry.remembered = {}
+    entry.node, entry.claimed_by = node, ""
 
 
 def _name_of(given: Object) -> tuple[str, str]:

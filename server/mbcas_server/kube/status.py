@@ -6,6 +6,7 @@ whose object was deleted while it holds other than admitted values gets a new on
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,7 +16,7 @@ from mbcas_server.core import Core
 from mbcas_server.core_thread import CoreThread
 from mbcas_server.kube.allocation import ContainerAllocation, Containers, PodKey
 from mbcas_server.kube.buckets import Bucket
-from mbcas_server.kube.client import ApiError
+from mbcas_server.kube.client import ApiError, Object
 from mbcas_server.kube.pod_allocations import Entry, PodAllocations
 from mbcas_server.kube.status_of import Seen, is_news, resources_of, status_of
 from mbcas_server.logs import LimitedLog
@@ -71,7 +72,8 @@ class StatusWriter:
         while due:
             batch, due = due[:PODS_PER_READ], due[PODS_PER_READ:]
             before = {pod: self._remembered(pod) for pod in batch}
-            found = await self.core.read(partial(_look, batch))
+            nodes = {pod: entry.node for pod in batch if (entry := self.allocations.find(pod))}
+            found = await self.core.read(partial(_look, batch, nodes))
             for pod in before.keys() - {seen.pod for seen in found}:
                 self.allocations.forget_gone(pod)
             for seen in found:
@@ -106,8 +108,8 @@ class StatusWriter:
         entry = self.allocations.find(seen.pod)
         if entry is None:
             return
-        if entry.writing.locked() or entry.remembered != before:
-            self.note(seen.pod)  # An order's write has overtaken what the core said.
+        if _is_overtaken(entry, before):
+            self.note(seen.pod)
             return
         status = status_of(seen, entry.status, unix_seconds=self.clock.unix_seconds())
         is_kept = _is_kept(entry, seen)
@@ -118,16 +120,30 @@ class StatusWriter:
             return
         self._written_seconds[seen.pod] = self.clock.now_seconds()
         try:
-            if not is_kept:
-                await self.allocations.write(seen.pod, _parts(entry, seen))
-            await self.allocations.write_status(entry, status)
+            node = await self.allocations.node_of(seen.pod)
+            if self.allocations.is_elsewhere(seen.pod, seen.market.node):
+                return
+            if _is_overtaken(entry, before):
+                self.note(seen.pod)
+            else:
+                await self._write(entry, None if is_kept else _parts(entry, seen), status, node)
         except ApiError as error:
             pod = f"{seen.pod.namespace}/{seen.pod.name}"
             self._log.log(logging.WARNING, "status not written", f"pod={pod} error={error}")
 
+    async def _write(
+        self, entry: Entry, parts: Containers | None, status: Object, node: str
+    ) -> None:
+        if parts is not None:
+            await self.allocations.write(entry.pod, parts, node=node)
+        await self.allocations.write_status(entry, status)
 
-def _look(pods: list[PodKey], core: Core) -> list[Seen]:
-    """Runs in the core's thread."""
+
+def _look(pods: list[PodKey], nodes: Mapping[PodKey, str], core: Core) -> list[Seen]:
+    """Runs in the core's thread.
+
+    Several nodes may speak for a pod; the one that it runs on counts, where that is known.
+    """
     found: list[Seen] = []
     for pod in pods:
         try:
@@ -138,13 +154,21 @@ def _look(pods: list[PodKey], core: Core) -> list[Seen]:
             ]
             if not decisions:
                 continue
-            node = decisions[0].node
+            node = nodes.get(pod) or decisions[0].node
+            decisions = [decision for decision in decisions if decision.node == node]
+            if not decisions:
+                continue
             known = (seen.market for seen in found if seen.market.node == node)
             market = next(known, None) or core.market_view(node, include_containers=False)
         except (UnknownPodError, UnknownNodeError):
             continue  # It has gone, or has not come yet.
         found.append(Seen(pod, decisions, market))
     return found
+
+
+def _is_overtaken(entry: Entry, before: Containers | None) -> bool:
+    """Returns whether an order's write has overtaken what the core said."""
+    return entry.writing.locked() or entry.remembered != before
 
 
 def _parts(entry: Entry, seen: Seen) -> dict[str, ContainerAllocation]:

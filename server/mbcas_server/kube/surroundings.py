@@ -17,6 +17,8 @@ LOST_REASON = (
     "resized by MBCAS before, and what it asked for is lost: delete the pod, or set its CPU anew"
 )
 
+ELSEWHERE_REASON = "its pod runs on another node"
+
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class ClusterSurroundings:
@@ -46,9 +48,11 @@ class ClusterSurroundings:
 
     def remember(self, node: str, given: pb.ContainerFacts) -> Remembered:
         pod = PodKey(given.namespace, given.pod, given.pod_uid)
-        admitted = self.allocations.admitted(pod, given.container)
-        if admitted is not None:
-            return _complete(admitted, given)
+        if self.allocations.is_elsewhere(pod, node):
+            return Remembered(None, ELSEWHERE_REASON)
+        part = self.allocations.part(pod, given.container, node)
+        if part is not None:
+            return _complete(part.admitted, given)
         controller = controller_of(given.namespace, given.controller)
         if controller is None:
             return Remembered(None, LOST_REASON)
@@ -59,7 +63,7 @@ class ClusterSurroundings:
             return Remembered(None, LOST_REASON)
         told = _complete(found.template[given.container], given)
         if told.admitted is not None:
-            self.allocations.recall(pod, given.container, told.admitted)
+            self.allocations.recall(pod, given.container, told.admitted, node=node)
         return told
 
 

@@ -192,10 +192,12 @@ async def test_an_emergency_does_not_wait_for_other_pods_writes(
 ) -> None:
     real = PodAllocations.write
 
-    async def write(self: PodAllocations, pod: PodKey, containers: Containers) -> None:
+    async def write(
+        self: PodAllocations, pod: PodKey, containers: Containers, *, node: str
+    ) -> None:
         if pod.name != "web":
             await self.clock.sleep_until(self.clock.now_seconds() + 4)
-        await real(self, pod, containers)
+        await real(self, pod, containers, node=node)
 
     monkeypatch.setattr(PodAllocations, "write", write)
     async with rigged(cluster, tmp_path) as rig:

@@ -5,17 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from mbcas_core.events import CpuResources
+from mbcas_core.events import CpuResources, Outcome
 from mbcas_server.kube.allocation import PodKey, UnusableError, from_object, to_object
 from tests.kube.fake_cluster import FakeCluster
 from tests.kube.requests import Fault
 from tests.mbcas_server.kube.rig import (
     ADMITTED,
+    NODE,
     PATH,
     Rig,
     key_of,
     order_for,
     part,
+    results,
     rigged,
     sent,
 )
@@ -30,7 +32,8 @@ async def write_first(rig: Rig) -> PodKey:
 
 
 def admitted(rig: Rig, pod: PodKey) -> CpuResources | None:
-    return rig.objects.allocations.admitted(pod, "main")
+    known = rig.objects.allocations.part(pod, "main", NODE)
+    return None if known is None else known.admitted
 
 
 async def test_a_server_that_starts_anew_knows_what_was_admitted(
@@ -210,9 +213,10 @@ async def test_a_pod_that_has_gone_meanwhile_leaves_no_object_behind(
         await rig.in_thread(rig.kube.delete, "web")
 
         rig.objects.send(link, (order_for(pod),))
-        await rig.eventually(lambda: link.outbox._orders)
-        await rig.in_thread(cluster.advance, 60.0)
+        await rig.eventually(lambda: link.inbox._results)
 
+        (result,) = results(link)
+        assert result.outcome is Outcome.REFUSED
         assert rig.objects_there() == []
 
 
@@ -270,11 +274,12 @@ async def test_writes_at_one_time_leave_the_containers_of_all(
 
         async with asyncio.TaskGroup() as group:
             for name in names:
-                group.create_task(rig.objects.allocations.write(pod, {name: part()}))
+                writing = rig.objects.allocations.write(pod, {name: part()}, node=NODE)
+                group.create_task(writing)
 
         (there,) = rig.objects_there()
         assert {each["name"] for each in there["spec"]["containers"]} == {"main"} | names
-        assert rig.objects.allocations.admitted(pod, "side-1") == ADMITTED
+        assert rig.objects.allocations.part(pod, "side-1", NODE) == part()
 
 
 def test_the_name_of_the_longest_pod_fits() -> None:

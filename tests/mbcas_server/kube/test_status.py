@@ -13,7 +13,7 @@ from mbcas_server.kube.status_of import Seen, is_news, status_of
 from tests.kube.fake_cluster import FakeCluster
 from tests.kube.requests import Fault
 from tests.mbcas_server.fakes import FakeCore, container_view, decision_view, market_view
-from tests.mbcas_server.kube.rig import PATH, Rig, key_of, order_for, part, rigged
+from tests.mbcas_server.kube.rig import NODE, PATH, Rig, key_of, order_for, part, rigged
 
 POD = PodKey("contract", "web", "uid-web")
 
@@ -62,7 +62,8 @@ async def resized(rig: Rig) -> PodKey:
     rig.core.views["fake-node"] = market_view("fake-node")
     rig.core.pods[pod.namespace, pod.name] = [decision(pod)]
     rig.objects.send(rig.attach(), (order_for(pod),))
-    await rig.eventually(lambda: rig.is_written(pod))
+    # The watch may tell of a write before it is answered.
+    await rig.eventually(lambda: rig.is_written(pod) and not entry_of(rig, pod).writing.locked())
     return pod
 
 
@@ -165,7 +166,9 @@ async def test_what_the_core_said_before_an_order_was_written_undoes_nothing(
         end_seconds = rig.clock.now + 100.0
         await rig.eventually(lambda: rig.clock.now > end_seconds, step_seconds=1.0)
 
-        assert rig.objects.allocations.admitted(pod, "main") == changed
+        known = rig.objects.allocations.part(pod, "main", NODE)
+        assert known is not None
+        assert known.admitted == changed
 
 
 async def test_a_pod_that_is_gone_is_forgotten_after_an_hour_and_not_sooner(

@@ -26,9 +26,9 @@ POD = PodKey("contract", "web", "12345678-9abc-def0-1234-56789abcdef0")
 CONTROLLER = "ReplicaSet/web-6d4cf56db6"
 
 
-def facts_of(rig: Rig, given: pb.ContainerFacts) -> ContainerFacts:
+def facts_of(rig: Rig, given: pb.ContainerFacts, node: str = NODE) -> ContainerFacts:
     """Takes a report with one container in."""
-    message = report(NODE, containers=[given]).SerializeToString()
+    message = report(node, containers=[given]).SerializeToString()
     parsed = parse_report(message, unix_seconds=0.0, surroundings=rig.objects.surroundings)
     return parsed.containers[0]
 
