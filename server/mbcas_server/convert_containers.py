@@ -6,7 +6,7 @@ from mbcas.v1 import node_link_pb2 as pb
 from mbcas_core.events import ContainerFacts, CpuResources, Mode, Pending, QosClass
 from mbcas_server.annotations import SYSTEM_CLASSES, PriorityBounds, parse_annotations
 from mbcas_server.checks import COUNT_MAX, HANDLE_MAX, Check, parse_resources
-from mbcas_server.surroundings import Remembered, Surroundings
+from mbcas_server.surroundings import Remembered, SetValues, Surroundings
 
 ANNOTATIONS_MAX = 32
 CONDITIONS_MAX = 8  # There are two types of resize condition.
@@ -68,7 +68,9 @@ def _container(
     excluded = given.container in said.excluded
     if not skip_reason and excluded:
         skip_reason = EXCLUDED_REASON
-    admitted, lost = _admitted(given, field, check, reading)
+    spec = parse_resources(given.spec, f"{field}.spec", check)
+    ours = reading.surroundings.set_by_mbcas(reading.node, given, spec)
+    admitted, lost = _admitted(given, field, check, reading, ours)
     return ContainerFacts(
         handle=given.handle,
         pod_uid=given.pod_uid,
@@ -76,7 +78,7 @@ def _container(
         pod=given.pod,
         container=given.container,
         container_id=given.container_id,
-        spec=parse_resources(given.spec, f"{field}.spec", check),
+        spec=spec,
         owner=given.owner,
         image_id=given.image_id,
         allocated=parse_resources(given.allocated, f"{field}.allocated", check)
@@ -86,8 +88,8 @@ def _container(
         if given.HasField("actual")
         else None,
         admitted=admitted,
-        request_set=given.request_set_by_mbcas,
-        limit_set=given.limit_set_by_mbcas,
+        request_set=ours.request,
+        limit_set=ours.limit,
         generation=given.generation,
         observed_generation=given.observed_generation,
         pending=_pending(given),
@@ -111,20 +113,21 @@ def _container(
     )
 
 
-def _admitted(given: pb.ContainerFacts, field: str, check: Check, reading: Reading) -> Remembered:
+def _admitted(
+    given: pb.ContainerFacts, field: str, check: Check, reading: Reading, ours: SetValues
+) -> Remembered:
     """Returns what it was admitted with where its spec no longer says so."""
     if given.HasField("admitted"):
         return Remembered(parse_resources(given.admitted, f"{field}.admitted", check))
-    if not (given.request_set_by_mbcas or given.limit_set_by_mbcas):
+    if not (ours.request or ours.limit):
         return Remembered(None)
-    admitted, lost = reading.surroundings.remember(reading.node, given)
+    admitted, lost = reading.surroundings.remember(reading.node, given, ours)
     if admitted is None:
         return Remembered(None, lost)
-    request_set, limit_set = given.request_set_by_mbcas, given.limit_set_by_mbcas
     return Remembered(
         CpuResources(
-            request_millicores=admitted.request_millicores if request_set else None,
-            limit_millicores=admitted.limit_millicores if limit_set else None,
+            request_millicores=admitted.request_millicores if ours.request else None,
+            limit_millicores=admitted.limit_millicores if ours.limit else None,
         )
     )
 

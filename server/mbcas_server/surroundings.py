@@ -18,6 +18,13 @@ class Remembered(NamedTuple):
     """Why it is to be left alone, where they are not."""
 
 
+class SetValues(NamedTuple):
+    """Which values of a container's spec MBCAS has set."""
+
+    request: bool
+    limit: bool
+
+
 class Surroundings(Protocol):
     """Answers from caches: nothing here waits."""
 
@@ -33,8 +40,12 @@ class Surroundings(Protocol):
         """Returns whether an autoscaler moves its owner by CPU use as a share of its requests."""
         ...
 
-    def remember(self, node: str, given: pb.ContainerFacts) -> Remembered:
-        """Returns what it was admitted with, before MBCAS set what its spec says now."""
+    def set_by_mbcas(self, node: str, given: pb.ContainerFacts, spec: CpuResources) -> SetValues:
+        """Returns what MBCAS has set: as its shim says, or as is remembered."""
+        ...
+
+    def remember(self, node: str, given: pb.ContainerFacts, ours: SetValues) -> Remembered:
+        """Returns what it was admitted with, before MBCAS set these values of its spec."""
         ...
 
 
@@ -52,6 +63,10 @@ class Alone:
         del given
         return False
 
-    def remember(self, node: str, given: pb.ContainerFacts) -> Remembered:
-        del node, given
+    def set_by_mbcas(self, node: str, given: pb.ContainerFacts, spec: CpuResources) -> SetValues:
+        del node, spec
+        return SetValues(given.request_set_by_mbcas, given.limit_set_by_mbcas)
+
+    def remember(self, node: str, given: pb.ContainerFacts, ours: SetValues) -> Remembered:
+        del node, given, ours
         return Remembered(None, UNKNOWN_REASON)

@@ -8,7 +8,7 @@ import pytest
 from mbcas.v1 import node_link_pb2 as pb
 from mbcas_core.events import ContainerFacts, CpuResources, Mode, PriorityClass
 from mbcas_server.convert import parse_report
-from mbcas_server.kube.allocation import PodKey, to_object
+from mbcas_server.kube.allocation import ContainerAllocation, PodKey, to_object
 from mbcas_server.kube.surroundings import LOST_REASON, PENDING_REASON
 from tests.kube.fake_cluster import FakeCluster
 from tests.kube.requests import Fault
@@ -52,6 +52,34 @@ async def test_a_pod_that_was_resized_was_admitted_with_what_its_object_says(
 
         assert facts.admitted == CpuResources(limit_millicores=500)
         assert (facts.limit_set, facts.request_set, facts.skip_reason) == (True, False, "")
+
+
+@pytest.mark.parametrize(
+    ("limit", "is_ours"),
+    [(900, True), (901, False), (500, False)],
+)
+async def test_a_value_as_mbcas_wanted_it_stays_its_own_where_managed_fields_were_cleared(
+    cluster: FakeCluster, tmp_path: Path, limit: int, *, is_ours: bool
+) -> None:
+    cluster.put("podallocations", to_object(POD, {"main": part()}))
+    async with rigged(cluster, tmp_path) as rig:
+        spec = pb.CpuResources(request_millicores=20, limit_millicores=limit)
+        facts = facts_of(rig, resized_facts(POD, spec=spec, limit_set_by_mbcas=False))
+
+        assert (facts.limit_set, facts.request_set, facts.skip_reason) == (is_ours, False, "")
+        assert facts.admitted == (CpuResources(limit_millicores=500) if is_ours else None)
+
+
+async def test_a_value_that_mbcas_wanted_as_it_was_admitted_is_not_its_own(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    same = ContainerAllocation(admitted=ADMITTED, desired=ADMITTED)
+    cluster.put("podallocations", to_object(POD, {"main": same}))
+    async with rigged(cluster, tmp_path) as rig:
+        spec = pb.CpuResources(request_millicores=20, limit_millicores=500)
+        facts = facts_of(rig, resized_facts(POD, spec=spec, limit_set_by_mbcas=False))
+
+        assert (facts.limit_set, facts.request_set, facts.admitted) == (False, False, None)
 
 
 async def test_the_object_of_another_pod_of_that_name_does_not_count(
