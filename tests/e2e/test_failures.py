@@ -10,6 +10,7 @@ import pytest
 import tenacity
 
 from tests.e2e.cluster.cluster import (
+    NODE,
     Cluster,
     kill,
     start_api_server,
@@ -51,9 +52,10 @@ def release(cluster: Cluster) -> Iterator[Installed]:
 @pytest.fixture
 def lifted(cluster: Cluster, release: Installed, pod: MakePod) -> str:
     """A pod with more than it was admitted with, beside one with less; both have settled."""
-    pod("idle", **ADMITTED)
+    here = {"nodeName": NODE}  # Schedulers may still be starting again.
+    pod("idle", spec=here, **ADMITTED)
     most = {"mbcas.io/max-cpu": f"{LIFTED_MILLICORES}m"}
-    pod("lifted", script=BUSY, annotations=most, **ADMITTED)
+    pod("lifted", script=BUSY, annotations=most, spec=here, **ADMITTED)
     wait_until(
         lambda: millicores(cluster, "lifted", "limits") == LIFTED_MILLICORES, seconds=BACK_SECONDS
     )
@@ -178,6 +180,24 @@ def test_without_a_server_the_shim_gives_back_what_was_taken_and_leaves_what_was
     assert admitted(cluster, lifted) == {"request": "100m", "limit": "200m"}
 
 
+def test_a_node_whose_kubelet_is_gone_for_a_minute_is_left_alone_and_goes_on_afterwards(
+    cluster: Cluster, release: Installed, lifted: str
+) -> None:
+    before, quota = generation(cluster, lifted), quota_millicores(cluster, lifted)
+    processes = cluster.processes()
+    kill(processes, "kubelet")
+    try:
+        outage(DOWN_SECONDS)
+        assert quota_millicores(cluster, lifted) == quota
+    finally:
+        start_kubelet(processes, cluster)
+    settle(cluster, lifted)
+    assert generation(cluster, lifted) <= before + 1
+    pod = get(cluster, lifted)
+    assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
+    assert int((pod_cgroup_of(cluster, pod) / "cpu.cfs_quota_us").read_text()) >= 20_000
+
+
 def test_an_api_server_that_is_gone_for_a_minute_changes_nothing(
     cluster: Cluster, release: Installed, lifted: str
 ) -> None:
@@ -198,21 +218,3 @@ def test_an_api_server_that_is_gone_for_a_minute_changes_nothing(
     settle(cluster, lifted)
     assert (resources_of(cluster, lifted), quota_millicores(cluster, lifted)) == (before, quota)
     assert admitted(cluster, lifted) == {"request": "100m", "limit": "200m"}
-
-
-def test_a_node_whose_kubelet_is_gone_for_a_minute_is_left_alone_and_goes_on_afterwards(
-    cluster: Cluster, release: Installed, lifted: str
-) -> None:
-    before, quota = generation(cluster, lifted), quota_millicores(cluster, lifted)
-    processes = cluster.processes()
-    kill(processes, "kubelet")
-    try:
-        outage(DOWN_SECONDS)
-        assert quota_millicores(cluster, lifted) == quota
-    finally:
-        start_kubelet(processes, cluster)
-    settle(cluster, lifted)
-    assert generation(cluster, lifted) <= before + 1
-    pod = get(cluster, lifted)
-    assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
-    assert int((pod_cgroup_of(cluster, pod) / "cpu.cfs_quota_us").read_text()) >= 20_000
