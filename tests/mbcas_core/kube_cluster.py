@@ -197,7 +197,8 @@ class KubeCluster:
         container, qos = pod.containers[0], pod.qos()
         if container.limit is None or qos == QosClass.BEST_EFFORT:
             return
-        new = limit or int(self.random.integers(2, 20)) * 50
+        # A number that is never by chance the one that was just sent.
+        new = limit or int(self.random.integers(2, 20)) * 50 + 7
         request = new if qos == QosClass.GUARANTEED else min(container.request or new, new)
         asked = [(c.request, c.limit, c.memory) for c in pod.containers]
         if (request, new) == asked[0][:2] or qos_of(

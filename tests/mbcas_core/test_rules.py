@@ -195,10 +195,12 @@ def check_order(world: World, _: Event, effect: Effect) -> None:
 
 @settings(histories, max_examples=3 * histories.max_examples)
 @given(SEED, MISHAPS)
-def test_no_raise_lets_a_node_be_billed_above_its_supply(seed: int, mishaps: list[Mishap]) -> None:
+def test_no_order_exceeds_the_supply_touches_what_it_may_not_or_overtakes_another(
+    seed: int, mishaps: list[Mishap]
+) -> None:
     check = SupplyCheck()
     world = World(seed)
-    world.on_effect += [check, no_violation]
+    world.on_effect += [check, no_violation, check_order, FlightCheck()]
     world.before_tick.append(check.before_tick)
     world.on_tick.append(check.after_tick)
 
@@ -207,12 +209,12 @@ def test_no_raise_lets_a_node_be_billed_above_its_supply(seed: int, mishaps: lis
 
 @histories
 @given(SEED, MISHAPS)
-def test_every_target_lies_between_what_is_owed_and_what_is_needed(
+def test_targets_lie_between_owed_and_needed_raises_do_not_wait_in_vain_and_reasons_add_up(
     seed: int, mishaps: list[Mishap]
 ) -> None:
     world = World(seed)
     world.on_effect.append(no_violation)
-    world.on_tick.append(check_targets)
+    world.on_tick += [check_targets, WaitingCheck(), check_reasons]
 
     world.run(mishaps)
 
@@ -231,20 +233,6 @@ def check_targets(world: World) -> None:
                 assert good.pod_allocation_millicores <= good.pod_cap_millicores, decision
                 if decision.container.mode == Mode.AUTO and not market.floors_reduced:
                     assert good.pod_allocation_millicores >= owed, decision
-
-
-@histories
-@given(SEED, MISHAPS)
-def test_an_order_changes_only_what_may_be_changed_and_where(
-    seed: int, mishaps: list[Mishap]
-) -> None:
-    live(seed, mishaps, check_order)
-
-
-@histories
-@given(SEED, MISHAPS)
-def test_an_order_on_its_way_is_never_overtaken(seed: int, mishaps: list[Mishap]) -> None:
-    live(seed, mishaps, FlightCheck())
 
 
 RAISED = {Reason.RAISED, Reason.RATIONED, Reason.EMERGENCY, Reason.ROLLED_BACK}
@@ -289,17 +277,6 @@ class WaitingCheck:
             assert said or not could_be_given, f"{decision} waits although {free} is free"
 
 
-@histories
-@given(SEED, MISHAPS)
-def test_a_raise_that_could_be_given_is_given_or_says_what_it_waits_for(
-    seed: int, mishaps: list[Mishap]
-) -> None:
-    world = World(seed)
-    world.on_tick.append(WaitingCheck())
-
-    world.run(mishaps)
-
-
 def test_raises_wait_for_supply_spacing_and_budget_in_the_histories() -> None:
     draw = np.random.default_rng(2)
     kinds = [*Mishap] + [Mishap.NOTHING] * 12 + [Mishap.SURGE] * 12
@@ -307,12 +284,7 @@ def test_raises_wait_for_supply_spacing_and_budget_in_the_histories() -> None:
 
     few_orders = replace(FAST_PARAMETERS, resize_budget_per_second=0.2)
     far_between = replace(FAST_PARAMETERS, pod_spacing_seconds=10.0)
-    for seed, parameters in enumerate([few_orders, far_between] * 4):
-        world = World(seed, parameters=parameters)
-        world.on_tick.append(check)
-        world.run([kinds[i] for i in draw.integers(0, len(kinds), 50).tolist()])
-
-    assert check.reasons >= {
+    expected = {
         Reason.RAISED,
         Reason.RATIONED,
         Reason.WAITING_SUPPLY,
@@ -320,9 +292,17 @@ def test_raises_wait_for_supply_spacing_and_budget_in_the_histories() -> None:
         Reason.WAITING_BUDGET,
         Reason.IN_FLIGHT,
     }
+    for seed, parameters in enumerate([few_orders, far_between] * 4):
+        world = World(seed, parameters=parameters)
+        world.on_tick.append(check)
+        world.run([kinds[i] for i in draw.integers(0, len(kinds), 50).tolist()])
+        if check.reasons >= expected:
+            break
+
+    assert check.reasons >= expected
 
 
-@histories
+@settings(histories, max_examples=histories.max_examples // 2)
 @given(SEED, MISHAPS)
 def test_the_same_events_have_the_same_effects(seed: int, mishaps: list[Mishap]) -> None:
     world = live(seed, mishaps)
@@ -356,17 +336,6 @@ def test_the_same_events_have_the_same_effects_in_another_process() -> None:
 
     assert len(outputs) == 1
     assert b"SendOrders" in outputs.pop()
-
-
-@histories
-@given(SEED, MISHAPS)
-def test_every_container_has_a_reason_whose_numbers_can_be_recomputed(
-    seed: int, mishaps: list[Mishap]
-) -> None:
-    world = World(seed)
-    world.on_tick.append(check_reasons)
-
-    world.run(mishaps)
 
 
 def check_reasons(world: World) -> None:
