@@ -39,6 +39,8 @@ def main() -> int:
     parser.add_argument(
         "--down", type=Path, metavar="FOLDER", help="take down a cluster that was kept"
     )
+    parser.add_argument("--figures", action="store_true", help="measure instead of testing")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     options, rest = parser.parse_known_args()
     if options.down is not None:
         cluster.take_down(options.down, _say)
@@ -54,6 +56,8 @@ def main() -> int:
         return EXIT_MISSING
     if options.prepare:
         return 0
+    if options.figures:
+        return _measure(options.json)
     return _run(
         rest, keep=options.keep, count=options.clusters or (1 if options.keep else CLUSTERS)
     )
@@ -89,6 +93,17 @@ def _run(arguments: list[str], *, keep: bool, count: int) -> int:
     finally:
         for each in reversed(running):  # The first knows how the machine was before all of them.
             _end(each, keep=keep)
+
+
+def _measure(path: Path | None) -> int:
+    from tests.e2e import figures  # noqa: PLC0415 - needs what tests need, which takes a second.
+
+    running = cluster.bring_up(_say)
+    try:
+        figures.report(figures.measure(running, _say), path, _say)
+    finally:
+        cluster.take_down(running.folder, _say)
+    return 0
 
 
 def _end(running: cluster.Cluster, *, keep: bool) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from mbcas.v1 import node_link_pb2 as pb
-from mbcas_loadtest.kube.patch_latency import Subject, bench_patches
 from mbcas_shim.cgroup_tree import open_tree
 from mbcas_shim.inventory import Cpu, Inventory
 from mbcas_shim.kube.api import KubeApi, KubeApiAddress
@@ -16,7 +15,6 @@ from mbcas_shim.kube.bursts import Bursts
 from mbcas_shim.kube.enforce_resize import ResizeEnforcer
 from mbcas_shim.kube.pods import Pod
 from mbcas_shim.kube.start_check import AGAIN_SECONDS
-from tests.e2e.cluster.cluster import Cluster
 from tests.e2e.conftest import CPU_CGROUPS, cgroup_of
 from tests.e2e.test_real_keeps_the_contract import RealKube, namespace
 from tests.kube.kube import Kube
@@ -26,9 +24,6 @@ from tests.mbcas_shim.kube.resize_bench import Container, Enforcing, order_for
 __all__ = ["namespace"]  # A fixture, taken over.
 
 POLICIES = "/apis/admissionregistration.k8s.io/v1"
-MEDIAN_RATIO_MAX = 1.2
-PATCHES = (12, 40)
-"""Each way: a few, and where chance had its hand in those, as many as tell."""
 
 
 class Bench(Enforcing):
@@ -167,26 +162,6 @@ async def test_a_cut_finds_the_burst_out_of_its_way(bench: Bench) -> None:
     assert not _resize_errors(bench.kube)
     assert bursts.zero() == 0
     assert [int((group / "cpu.cfs_burst_us").read_text()) for group in groups] == [0, 0]
-
-
-def test_a_patch_takes_no_longer_to_the_kernel_than_a_bare_clients(
-    bench: Bench, cluster: Cluster
-) -> None:
-    subjects = []
-    for index in range(4):
-        running = bench.make(single(f"quick-{index}", BURSTABLE))
-        folder = cgroup_of(cluster, bench.kube.get(running.name))
-        subjects.append(Subject(running, folder / "cpu.cfs_quota_us"))
-
-    tried = []
-    for patches in PATCHES:
-        told = bench_patches(bench.address, subjects, patches=patches, seed=1, tell=print)
-        assert told["mbcas_seconds"]["count"] == patches
-        tried.append(told)
-        if told["ratio_of_medians"] <= MEDIAN_RATIO_MAX:
-            break
-
-    assert tried[-1]["ratio_of_medians"] <= MEDIAN_RATIO_MAX, tried
 
 
 def _resize_errors(kube: Kube) -> list[dict[str, Any]]:
