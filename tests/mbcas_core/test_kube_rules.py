@@ -117,13 +117,14 @@ def live(seed: int, mishaps: list[Mishap]) -> KubeWorld:
 
 @settings(histories, max_examples=4 * histories.max_examples)
 @given(SEED, MISHAPS)
-def test_no_order_breaks_what_kubernetes_was_promised_and_pods_are_told_once_in_a_streak(
+def test_no_order_breaks_what_kubernetes_and_its_users_were_promised(
     seed: int, mishaps: list[Mishap]
 ) -> None:
     world = live(seed, mishaps)
 
     assert world.crimes == []
     assert [effect for effect in world.effects if isinstance(effect, Violation)] == []
+    # Users are told once in a streak.
     first = [n.pod_uid for n in world.notices if n.event == "FirstResize"]
     assert len(first) == len(set(first))
     for event in ("ResizeRefused", "ResizeWithdrawn", "ChangedElsewhere"):
