@@ -127,6 +127,7 @@ class Namespace:
             "metadata": {"name": pod.name},
             "spec": {
                 "nodeName": self._target.node,
+                "hostNetwork": True,  # It needs none, and this one takes no time to make.
                 "terminationGracePeriodSeconds": 0,
                 "tolerations": [{"operator": "Exists"}],
                 "automountServiceAccountToken": False,
