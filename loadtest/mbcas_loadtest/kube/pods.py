@@ -147,10 +147,12 @@ class Namespace:
         }
 
     def _cgroup(self, root: Path, uid: str, container_id: str) -> Path:
+        # Only the folders on the way are looked into: others may vanish meanwhile.
         found = [
             path
-            for path in (root / self._target.cgroup).rglob(f"*{container_id}*")
-            if uid in str(path) or uid.replace("-", "_") in str(path)
+            for way in ("", "*/")
+            for name in (uid, uid.replace("-", "_"))
+            for path in (root / self._target.cgroup).glob(f"{way}*{name}*/*{container_id}*")
         ]
         if not found:
             raise DemoError(
