@@ -48,6 +48,14 @@ def test_the_linter_has_nothing_to_say() -> None:
         ("server.settings.kubernetes=false", "kubernetes"),
         ("server.replica=2", "replica"),
         ("shim.cgroup.version=3", "version"),
+        ("shim.cgroup.hostPath=sys/fs/cgroup", "hostPath"),
+        ("shim.cgroup.hostPath=/sys/fs/cgroup/..", "hostPath"),
+        ("shim.cgroup.hostPath=/sys/../etc", "hostPath"),
+        ("shim.cgroup.kubeletRoot=kubelet", "kubeletRoot"),
+        ("shim.cgroup.kubeletRoot=/..", "kubeletRoot"),
+        ("shim.cgroup.kubeletRoot=/kubelet/../../../etc/", "kubeletRoot"),
+        ("shim.burst.podsFolder=..", "podsFolder"),
+        ("shim.burst.podsFolder=kubepods/../..", "podsFolder"),
         ("shim.settings.insecure=true", "insecure"),
         ("tls.source=letsencrypt", "source"),
         ("tls.source=existing", "tls.existingSecret"),
@@ -62,6 +70,14 @@ def test_a_value_that_cannot_be_meant_is_refused_by_name(given: str, words: str)
 
     assert "Error:" in said
     assert words in said
+
+
+@pytest.mark.parametrize("root", ["/", "/kubelet", "/kubelet.slice/", "/a/..b/.c"])
+def test_a_cgroup_root_of_the_kubelet_is_taken_as_given(root: str) -> None:
+    objects = chart.objects(chart.render(None, f"shim.cgroup.kubeletRoot={root}"))
+
+    (container,) = containers(find(objects, "DaemonSet", "mbcas-shim"))
+    assert f"--kubelet-cgroup-root={root}" in container["args"]
 
 
 def test_without_values_nothing_is_ever_resized() -> None:
