@@ -37,8 +37,8 @@ def a_request_moves_the_shares_and_not_the_quota(kube: Kube) -> None:
         assert kube.resize("request", {"main": {"requests": {"cpu": request}}}).code == 200
         kube.wait(lambda shares=shares: kube.cgroup_of(running, "main").shares == shares)  # type: ignore[misc]  # mypy cannot type a lambda's default.
         assert kube.cgroup_of(running, "main").quota_us == 50_000
-        allocated = status_of(kube.get("request"))["allocatedResources"]["cpu"]
-        assert allocated == request
+        kube.wait(lambda: kube.settled("request"))  # The status follows the cgroup.
+        assert status_of(kube.get("request"))["allocatedResources"]["cpu"] == request
 
 
 def a_limit_below_10m_acts_as_10m_and_reads_as_written(kube: Kube) -> None:
