@@ -7,5 +7,9 @@ class DemoError(Exception):
     """The demo cannot go on; the message says why and what to do."""
 
 
+class SimulationError(Exception):
+    """What was asked for cannot be simulated or read; the message says why and what to do."""
+
+
 class Interrupted(Exception):  # noqa: N818 - it is a wish, not an error.
     """Somebody asked the run to stop."""
