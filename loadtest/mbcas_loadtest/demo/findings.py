@@ -6,8 +6,8 @@ All of it is computed from the record; nothing is left out because it is small o
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mbcas_loadtest.demo import wording
 from mbcas_loadtest.demo.record import ContainerResult, DemoRecord, Phase, PhaseName
+from mbcas_loadtest.pages import wording
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

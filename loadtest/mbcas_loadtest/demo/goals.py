@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from mbcas_loadtest.demo import findings, wording
+from mbcas_loadtest.demo import findings
 from mbcas_loadtest.demo.record import ContainerResult, DemoRecord, Phase
+from mbcas_loadtest.pages import wording
 
 THROTTLED_SHARE_GOAL = 0.2  # Of what it was under `static`: 80 % less.
 REACTION_P95_GOAL_SECONDS = 5.0

@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import jinja2
 from markupsafe import Markup
 
-from mbcas_loadtest.demo import findings, goals, plots, tabulation, wording
-from mbcas_loadtest.demo.record import ContainerSeries, DemoRecord, Phase
+from mbcas_loadtest.demo import findings, goals, tabulation
+from mbcas_loadtest.demo.record import DemoRecord, Phase
 from mbcas_loadtest.node.kinds import Environment
+from mbcas_loadtest.pages import plots, svg, wording
+from mbcas_loadtest.pages.series import ContainerSeries
+from mbcas_loadtest.pages.template import template
 
 _BYTES_PER_MIB = 1024 * 1024
 _ENVIRONMENTS: dict[Environment, tuple[str, str]] = {
@@ -37,15 +39,8 @@ class _Panel:
 
 def page_html(record: DemoRecord) -> str:
     """The whole page; every text from the record is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mbcas_loadtest.demo"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     rows = tabulation.rows(record)
-    return environment.get_template("report.html.j2").render(
+    return template("mbcas_loadtest.demo", "report.html.j2").render(
         record=record,
         compared=findings.is_comparison(record),
         verdict=findings.verdict(record),
@@ -63,7 +58,7 @@ def page_html(record: DemoRecord) -> str:
         environment_name=_ENVIRONMENTS[record.environment][0],
         environment_sentence=_ENVIRONMENTS[record.environment][1],
         daemons=(("server", record.server), ("shim", record.shim)),
-        colours=plots.DARK_COLOURS,
+        colours=svg.DARK_COLOURS,
         wording=wording,
         mebibytes=_mebibytes,
     )
@@ -126,7 +121,9 @@ def _panels(record: DemoRecord, rows: Sequence[tabulation.Row]) -> list[_Panel]:
 
 def _drawing(phase: Phase, one: ContainerSeries, time: plots.TimeAxis, top: float) -> Markup:
     title = f"{one.name} in the phase {phase.name}: CPU and throttling over time"
-    drawing = plots.container_panel(phase.series, one, time=time, top_millicores=top, title=title)
+    drawing = plots.container_panel(
+        phase.series.seconds, one, time=time, top_millicores=top, title=title
+    )
     return Markup(drawing)  # noqa: S704  Written by matplotlib; the title is escaped there.
 
 

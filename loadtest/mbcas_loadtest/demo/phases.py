@@ -10,13 +10,14 @@ from mbcas_loadtest.clock import monotonic_seconds
 from mbcas_loadtest.demo.control import Control
 from mbcas_loadtest.demo.market_watch import reason_text
 from mbcas_loadtest.demo.observer import Observer, Track
-from mbcas_loadtest.demo.record import ContainerSeries, Phase, PhaseName, Series
+from mbcas_loadtest.demo.record import Phase, PhaseName, Series
 from mbcas_loadtest.demo.results import container_result, delay_percentile_ms, delays_seconds
 from mbcas_loadtest.demo.snapshot import Snapshot, SnapshotNode, SnapshotRow, View
 from mbcas_loadtest.errors import DemoError, Interrupted
 from mbcas_loadtest.node.cgroups import Counters
 from mbcas_loadtest.node.container import Container
 from mbcas_loadtest.node.machine import Machine
+from mbcas_loadtest.pages.series import ContainerSeries
 
 KNOWN_POLL_SECONDS = 0.02
 

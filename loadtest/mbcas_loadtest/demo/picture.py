@@ -11,22 +11,23 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from mbcas_loadtest.demo import findings, plots, wording
-from mbcas_loadtest.demo.plots import (
+from mbcas_loadtest.demo import findings
+from mbcas_loadtest.demo.record import ContainerResult, DemoRecord, Phase
+from mbcas_loadtest.pages import plots, wording
+from mbcas_loadtest.pages.plots import TimeAxis, draw_container, draw_throttling, frame_time
+from mbcas_loadtest.pages.series import ContainerSeries
+from mbcas_loadtest.pages.svg import (
     CEILING,
+    DARK_COLOURS,
     INK,
     MUTED,
     RULE,
+    STYLE,
     THROTTLED,
     USAGE,
     WARM,
-    TimeAxis,
     bare_svg,
-    draw_container,
-    draw_throttling,
-    frame_time,
 )
-from mbcas_loadtest.demo.record import ContainerResult, ContainerSeries, DemoRecord, Phase
 
 WIDTH, HEIGHT = 900, 420
 _POINTS_PER_INCH = 72  # Matplotlib's SVG has 72 units an inch: one unit is one pixel here.
@@ -37,7 +38,7 @@ _Pair = tuple[ContainerResult, ContainerResult]
 
 def picture_svg(record: DemoRecord) -> str:
     """The services' throttled shares, and the most throttled service over time, in both phases."""
-    with mpl.rc_context({**plots.STYLE, "font.size": 11.0}):
+    with mpl.rc_context({**STYLE, "font.size": 11.0}):
         figure = Figure(figsize=(WIDTH / _POINTS_PER_INCH, HEIGHT / _POINTS_PER_INCH))
         figure.text(0.03, 0.945, _title(record), va="top", size=15, weight="bold", linespacing=1.35)
         pairs = _service_pairs(record)
@@ -166,7 +167,7 @@ def _legend(
 
 def _on_card(svg: str, label: str) -> str:
     """Gives the picture its own background: a viewer's theme need not be the page's."""
-    dark = "; ".join(f"--{name}: {colour}" for name, colour in plots.DARK_COLOURS.items())
+    dark = "; ".join(f"--{name}: {colour}" for name, colour in DARK_COLOURS.items())
     style = (
         f"<style>:root {{ --card: {_LIGHT_CARD} }} @media (prefers-color-scheme: dark) "
         f"{{ :root {{ --card: {_DARK_CARD}; {dark} }} }}</style>"

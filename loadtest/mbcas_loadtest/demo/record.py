@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mbcas_loadtest.node.kinds import Environment, Role
+from mbcas_loadtest.pages.series import ContainerSeries
 
 PhaseName = Literal["static", "mbcas"]
 
@@ -26,18 +27,6 @@ class ContainerResult:
     delay_p99_ms: float | None
     requests_arrived: int
     requests_finished: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerSeries:
-    """One container over the whole of one phase, one entry for each entry of `Series.seconds`."""
-
-    name: str
-    usage_millicores: list[float] = field(default_factory=list)
-    reservation_millicores: list[float] = field(default_factory=list)
-    ceiling_millicores: list[float] = field(default_factory=list)
-    throttled_ratio: list[float] = field(default_factory=list)
-    """Throttled periods over periods of wall time, in the second before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,16 +4,16 @@ The JSON is fixed in the API's description. Where the demo lost, every form says
 """
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mbcas_loadtest.demo import findings, goals, tabulation, wording
+from mbcas_loadtest.demo import findings, goals, tabulation
 from mbcas_loadtest.demo.record import ContainerResult, DaemonCost, DemoRecord, Phase
+from mbcas_loadtest.pages import wording
+from mbcas_loadtest.pages.files import write_atomically
 
 SCHEMA = "mbcas.demo/1"
 _Json = dict[str, object]
@@ -22,21 +22,21 @@ _Json = dict[str, object]
 def write_json(record: DemoRecord, path: Path) -> None:
     """Writes the record for programs; the file is whole or not there."""
     text = json.dumps(to_json(record), indent=2, ensure_ascii=False, allow_nan=False)
-    _write_atomically(path, text + "\n")
+    write_atomically(path, text + "\n")
 
 
 def write_html(record: DemoRecord, path: Path) -> None:
     """Writes the record as one self-contained page."""
     from mbcas_loadtest.demo.page import page_html  # noqa: PLC0415 - matplotlib is slow to load.
 
-    _write_atomically(path, page_html(record))
+    write_atomically(path, page_html(record))
 
 
 def write_picture(record: DemoRecord, path: Path) -> None:
     """Writes the result as one SVG of 900 x 420 that suits light and dark pages."""
     from mbcas_loadtest.demo.picture import picture_svg  # noqa: PLC0415 - as above.
 
-    _write_atomically(path, picture_svg(record))
+    write_atomically(path, picture_svg(record))
 
 
 def to_json(record: DemoRecord) -> _Json:
@@ -88,19 +88,6 @@ def summary(record: DemoRecord) -> RenderableType:
     if record.environment == "model":
         parts.insert(1, Text("Measured on the built-in model, not on a kernel.", style="yellow"))
     return Group(*parts, Text())
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    # Beside the target, so that the replacement is one rename within one file system.
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _phase_json(phase: Phase) -> _Json:

@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from mbcas_loadtest.demo import findings, wording
+from mbcas_loadtest.demo import findings
 from mbcas_loadtest.demo.record import ContainerResult, DemoRecord
+from mbcas_loadtest.pages import wording
 
 Better = Literal["less", "more", "neither"]
 Judgement = Literal["better", "worse", "neither"]

@@ -10,11 +10,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mbcas_loadtest.demo import wording
 from mbcas_loadtest.demo.lines import LineView
 from mbcas_loadtest.demo.record import DemoRecord
 from mbcas_loadtest.demo.report import summary
 from mbcas_loadtest.demo.snapshot import Snapshot, SnapshotNode, SnapshotRow, View
+from mbcas_loadtest.pages import wording
 
 WIDE_COLUMNS = 96  # From here on everything fits; below, what can be missed is left out.
 NARROW_COLUMNS = 72

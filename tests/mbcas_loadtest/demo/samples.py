@@ -7,7 +7,6 @@ from typing import Any
 
 from mbcas_loadtest.demo.record import (
     ContainerResult,
-    ContainerSeries,
     DaemonCost,
     DemoRecord,
     Phase,
@@ -16,6 +15,7 @@ from mbcas_loadtest.demo.record import (
     Series,
 )
 from mbcas_loadtest.demo.snapshot import Snapshot, SnapshotNode, SnapshotRow
+from mbcas_loadtest.pages.series import ContainerSeries
 
 PHASE_SECONDS = 120
 WARMUP_SECONDS = 45

@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from mbcas_loadtest.demo import findings, goals, report, wording
+from mbcas_loadtest.demo import findings, goals, report
 from mbcas_loadtest.demo.page import page_html
 from mbcas_loadtest.demo.picture import picture_svg
-from mbcas_loadtest.demo.record import ContainerSeries, DemoRecord, Reaction, Series
+from mbcas_loadtest.demo.record import DemoRecord, Reaction, Series
+from mbcas_loadtest.pages import wording
+from mbcas_loadtest.pages.series import ContainerSeries
 from tests.mbcas_loadtest.demo.samples import (
     container,
     phase,

@@ -1,71 +1,29 @@
-"""Drawings of a demo run as SVG, in colours that follow the page's light or dark theme.
+"""Drawings over time: a container, or a gauge."""
 
-Every colour below is drawn by its light value and then replaced by a CSS variable that falls back
-to it. The five data colours are Okabe and Ito's, which people with any colour vision can tell
-apart; line style says the same again.
-"""
-
-import html
-import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
-from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from mbcas_loadtest.demo import wording
-from mbcas_loadtest.demo.record import ContainerSeries, Series
+from mbcas_loadtest.pages import wording
+from mbcas_loadtest.pages.series import ContainerSeries
+from mbcas_loadtest.pages.svg import (
+    CEILING,
+    INK,
+    RESERVATION,
+    RULE,
+    STYLE,
+    THROTTLED,
+    USAGE,
+    WARM,
+    labelled_svg,
+)
 
-INK, MUTED, RULE, WARM = "#1f2328", "#656d76", "#d0d7df", "#8b949f"
-USAGE, RESERVATION, CEILING, THROTTLED = "#0072b2", "#009e73", "#b87700", "#d55e00"
-VARIABLES = {
-    "ink": INK,
-    "muted": MUTED,
-    "rule": RULE,
-    "warm": WARM,
-    "usage": USAGE,
-    "reservation": RESERVATION,
-    "ceiling": CEILING,
-    "throttled": THROTTLED,
-}
-DARK_COLOURS = {
-    "ink": "#e6edf3",
-    "muted": "#9198a1",
-    "rule": "#30363d",
-    "warm": "#8b949f",
-    "usage": "#56b4e9",
-    "reservation": "#2fc99a",
-    "ceiling": "#e69f00",
-    "throttled": "#ff7b3d",
-}
-FONT_STACK = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-# Any: matplotlib types the keys as one literal of all its settings.
-STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "mbcas",  # The same run gives the same bytes.
-    "svg.fonttype": "none",
-    "text.parse_math": False,  # A name with dollar signs is a name.
-    "font.size": 8.0,
-    "axes.edgecolor": RULE,
-    "axes.linewidth": 0.7,
-    "text.color": INK,
-    "axes.labelcolor": MUTED,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-}
-_NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 _THROTTLE_LEVELS = 4
-_SVG = "http://www.w3.org/2000/svg"
 _PANEL_INCHES = (5.4, 2.0)
 
 
@@ -90,22 +48,22 @@ def highest_millicores(series: Sequence[ContainerSeries]) -> float:
 
 
 def container_panel(
-    series: Series,
+    seconds: Sequence[float],
     container: ContainerSeries,
     *,
     time: TimeAxis,
     top_millicores: float,
     title: str,
 ) -> str:
-    """One container in one phase: usage, reservation, ceiling, and where it was throttled."""
+    """One container: usage, reservation, ceiling, and where it was throttled."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=_PANEL_INCHES)
         axes = figure.add_axes((0.095, 0.30, 0.87, 0.62))
         strip = figure.add_axes((0.095, 0.17, 0.87, 0.075), sharex=axes)
-        draw_container(axes, series.seconds, container, top_millicores=top_millicores)
-        draw_throttling(strip, series.seconds, container.throttled_ratio)
+        draw_container(axes, seconds, container, top_millicores=top_millicores)
+        draw_throttling(strip, seconds, container.throttled_ratio)
         frame_time(axes, strip, time)
-        return _svg(figure, title)
+        return labelled_svg(figure, title)
 
 
 def gauge_panel(
@@ -128,7 +86,7 @@ def gauge_panel(
             axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y * 100:.0f} %"))
         _frame_values(axes, ticks=3)
         frame_time(axes, axes, time)
-        return _svg(figure, title)
+        return labelled_svg(figure, title)
 
 
 def draw_container(
@@ -192,34 +150,6 @@ def frame_time(axes: Axes, lowest: Axes, time: TimeAxis) -> None:
     if lowest is not axes:
         axes.tick_params(axis="x", labelbottom=False, length=0)
     lowest.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.0f} s"))
-
-
-def themed(svg: str) -> str:
-    """Puts CSS variables in the place of the colours they fall back to."""
-    for name, colour in VARIABLES.items():
-        svg = svg.replace(f": {colour}", f": var(--{name}, {colour})")
-    return re.sub(r"(font(?:-family)?:[^;\"]*?)'DejaVu Sans'[^;\"]*", rf"\1{FONT_STACK}", svg)
-
-
-def bare_svg(figure: Figure) -> str:
-    """The figure's <svg> element alone: no prologue, no metadata, no fixed size."""
-    figure.patch.set_visible(False)
-    for axes in figure.axes:
-        axes.patch.set_visible(False)
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata=_NO_METADATA)
-    ET.register_namespace("", _SVG)
-    ET.register_namespace("xlink", "http://www.w3.org/1999/xlink")
-    root = ET.fromstring(buffer.getvalue())  # noqa: S314  Matplotlib wrote it just now.
-    for metadata in root.findall(f"{{{_SVG}}}metadata"):
-        root.remove(metadata)
-    del root.attrib["width"], root.attrib["height"]
-    return themed(ET.tostring(root, encoding="unicode"))
-
-
-def _svg(figure: Figure, title: str) -> str:
-    label = html.escape(title)
-    return bare_svg(figure).replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
 
 
 def _frame_values(axes: Axes, *, ticks: int) -> None:
