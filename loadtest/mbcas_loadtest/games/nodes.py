@@ -40,7 +40,7 @@ from mbcas_core.units import (
     IntArray,
 )
 from mbcas_loadtest.games.draws import ALLOCATABLE_MILLICORES
-from mbcas_loadtest.plant import PlantInput, PlantState, idle_state, step
+from mbcas_loadtest.plant.recursion import PlantInput, PlantState, idle_state, step
 
 CPUS = ALLOCATABLE_MILLICORES // 1000
 START_SECONDS = 1000.0

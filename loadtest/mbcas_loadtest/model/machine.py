@@ -15,7 +15,7 @@ from mbcas_loadtest.model.tree import Group, Settings, make_root
 from mbcas_loadtest.node.cgroups import V2, Counters, Reader
 from mbcas_loadtest.node.container import Container
 from mbcas_loadtest.node.machine import MODEL
-from mbcas_loadtest.plant import PlantInput, PlantState, idle_state, step
+from mbcas_loadtest.plant.recursion import PlantInput, PlantState, idle_state, step
 
 
 class ModelMachine:

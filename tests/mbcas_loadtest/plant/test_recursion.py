@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mbcas_loadtest.plant import PlantInput, PlantState, idle_state, share_by_weight, step
+from mbcas_loadtest.plant.recursion import PlantInput, PlantState, idle_state, share_by_weight, step
 
 PERIOD_USEC = 100_000.0
 
