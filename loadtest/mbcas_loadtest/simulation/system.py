@@ -54,6 +54,12 @@ class Seen:
     """In force at the end of the last period."""
     exists: BoolArray
     """(m, n)."""
+    admitted_usec: FloatArray | None = None
+    """(k, m, n) work that came in. This and the next are what applications export that measure
+    themselves, nothing that an agent can see from outside; None: they do not. Only for systems that
+    are built on such metrics (Tower)."""
+    backlog_usec: FloatArray | None = None
+    """(k, m, n) work that waits at the end of each period."""
 
 
 class System(Protocol):
