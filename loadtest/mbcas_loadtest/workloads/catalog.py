@@ -1,0 +1,23 @@
+"""All scenarios by name, evaluation.md F.1 and the table of its section 2."""
+
+from collections.abc import Sequence
+
+from mbcas_loadtest.simulation.world import World
+from mbcas_loadtest.workloads import tier_1
+from mbcas_loadtest.workloads.scenario import Scenario, draw_world
+
+_ENTRIES: tuple[Scenario, ...] = (*tier_1.SCENARIOS,)
+
+SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in _ENTRIES}
+assert len(SCENARIOS) == len(_ENTRIES), "two scenarios have one name"
+
+
+def draw(name: str, seeds: Sequence[int], *, seconds: int | None = None) -> World:
+    """Draws the named scenario, node i from seeds[i].
+
+    Args:
+        name: A key of SCENARIOS.
+        seeds: 0 to 99 are for tuning, 1000 and up for what is reported.
+        seconds: Fewer than the scenario's own give the beginning of the same world.
+    """
+    return draw_world(SCENARIOS[name], seeds, seconds=seconds)
