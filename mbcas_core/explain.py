@@ -223,6 +223,7 @@ def _container(state: State, row: int) -> ContainerView:
         credits=int(state.purses.balance[pod]) if state.purses.endowed[pod] else None,
         skip_reason=fleet.skip_reasons.get(row, ""),
         status_lag_seconds=None if math.isnan(status_lag) else status_lag,
+        limit_bounds_nothing=bool((fleet.rows.has_limit[one] & ~state.bounds(one))[0]),
     )
 
 

@@ -40,6 +40,9 @@ SENTENCES: dict[Reason, str] = {
 }
 
 
+BOUNDS_NOTHING = "Its limit of {admitted} is no less than all the CPU of its node: nothing to set."
+
+
 def summary(container: ContainerView) -> str:
     """The primary reason of a container in a sentence."""
     reservation, ceiling = container.reservation, container.ceiling
@@ -50,12 +53,15 @@ def summary(container: ContainerView) -> str:
         "desired": (reservation.desired_millicores, ceiling.desired_millicores),
         "applied": (reservation.applied_millicores, ceiling.applied_millicores),
     }
-    policy = container.policy
-    if container.reason == Reason.ADMITTED_FLOOR:  # It is about the ceiling alone.
+    policy, sentence = container.policy, SENTENCES[container.reason]
+    bounds_nothing = container.reason == Reason.FIXED_BY_POLICY and container.limit_bounds_nothing
+    if bounds_nothing:
+        sentence = BOUNDS_NOTHING
+    if bounds_nothing or container.reason == Reason.ADMITTED_FLOOR:  # About the ceiling alone.
         policy = Policy.LIMITS_ONLY
     said = {word: _cpu(*numbers, policy=policy) for word, numbers in words.items()}
     skip_reason = container.skip_reason or "no reason was given"
-    return SENTENCES[container.reason].format(**said, skip_reason=skip_reason)
+    return sentence.format(**said, skip_reason=skip_reason)
 
 
 def _cpu(reservation: int | None, ceiling: int | None, *, policy: Policy) -> str:

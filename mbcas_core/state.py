@@ -43,6 +43,8 @@ class DecisionTable(Table):
     demand_factor: FloatArray = column(np.float64, fill=1.0)
     class_weight: FloatArray = column(np.float64, fill=1.0)
     reclaim_factor: FloatArray = column(np.float64, fill=1.0)
+    bounds: BoolArray = column(np.bool_, fill=True)
+    """A limit, if there is one, is a ceiling of its node."""
     takes_part: BoolArray = column(np.bool_, fill=False, width=(2,))
     need: IntArray = column(width=(2,))
     floor: IntArray = column(width=(2,))
@@ -156,6 +158,29 @@ class State:
         two: BoolArray = apart & self.hard_quota(rows) & self.fleet.rows.kube[rows]
         return two & self.fleet.rows.has_limit[rows]
 
+    def judge_limits(self, rows: IntArray, *, auto: BoolArray) -> None:
+        """Notes which limits are ceilings of their node, for its market and until the next one.
+
+        One at or above all the CPU that its node has bounds nothing, so its row counts as one
+        without a limit, unless the market sets it. It was admitted so high; what MBCAS has raised
+        that far stays a ceiling.
+        """
+        facts = self.fleet.rows
+        allocatable = self.fleet.nodes.allocatable[facts.node[rows]]
+        high = (allocatable > 0) & (facts.admitted_limit[rows] >= allocatable)
+        self.decisions.bounds[rows] = ~high | (auto & self.sets_admitted_limit(rows))
+
+    def sets_admitted_limit(self, rows: IntArray) -> BoolArray:
+        """True where the market of a row that takes part cuts even limits that were admitted."""
+        facts = self.fleet.rows
+        strict: BoolArray = facts.strict[rows] & (facts.policy[rows] != Policy.REQUESTS_ONLY)
+        return self.fleet.rows.has_limit[rows] & (strict | self.hard_quota(rows))
+
+    def bounds(self, rows: IntArray) -> BoolArray:
+        """True where there is a limit, and it is one of its node's ceilings."""
+        bounds: BoolArray = self.fleet.rows.has_limit[rows] & self.decisions.bounds[rows]
+        return bounds
+
     def pod_weight(self, pods: IntArray) -> FloatArray:
         """Weights of pods in their markets: declared at admission, times those of their classes."""
         weight: FloatArray = self.fleet.pods.weight[pods] * self.fleet.pods.class_weight[pods]
@@ -166,11 +191,10 @@ class State:
 
         A hard quota is one number, of which the limit is what the kernel tells; on Kubernetes the
         larger of the two counts, for a scheduler goes by the request that a status shows. A row
-        without a limit counts among the ceilings with its reservation.
+        without a limit that bounds it counts among the ceilings with its reservation.
         """
         request = ledger.billed_request(self.ledger, rows)
-        has_limit = self.fleet.rows.has_limit[rows]
-        limit = np.where(has_limit, ledger.billed_limit(self.ledger, rows), request)
+        limit = np.where(self.bounds(rows), ledger.billed_limit(self.ledger, rows), request)
         one = self.hard_quota(rows) & ~self.two_numbers(rows)
         limit = np.where(one & self.fleet.rows.kube[rows], np.maximum(request, limit), limit)
         return np.where(one, limit, request), limit

@@ -74,6 +74,8 @@ class ContainerView:
     skip_reason: str = ""
     """Why it cannot be resized; empty where it can."""
     status_lag_seconds: float | None = None
+    limit_bounds_nothing: bool = False
+    """It is no ceiling of its node: as high as all its CPU. For the summary, not on the wire."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mbcas_core.events import Policy
 from mbcas_core.fleet import Selection
 from mbcas_core.market.orders import Grants
 from mbcas_core.market.targets import Targets
@@ -116,6 +117,19 @@ def wish(
     )
 
 
+def find_limits(state: State, rows: IntArray, ceilings: IntArray, *, bounds: BoolArray) -> IntArray:
+    """The limits that rows should have: their ceilings, or as admitted where that bounds nothing.
+
+    Args:
+        state: Read only.
+        rows: Which rows.
+        ceilings: What the market says.
+        bounds: Where a limit took part in it as one.
+    """
+    facts = state.fleet.rows
+    return np.where(facts.has_limit[rows] & ~bounds, facts.admitted_limit[rows], ceilings)
+
+
 def _numbers(state: State, standing: Standing, targets: Targets) -> tuple[_Number, _Number]:
     """Request and limit of every row, each by itself."""
     parameters, facts, rows = state.parameters, state.fleet.rows, standing.rows
@@ -125,7 +139,11 @@ def _numbers(state: State, standing: Standing, targets: Targets) -> tuple[_Numbe
     owed = np.minimum(targets.reservation.floor_millicores, targets.reservation.need_millicores)
     admitted = np.where(standing.hard | facts.strict[rows], 0, facts.admitted_limit[rows])
     # The kernel takes no smaller quota, whatever little the market has to give.
-    limit = np.maximum(targets.ceiling_millicores, MIN_CEILING_MILLICORES)
+    bounds = state.bounds(rows)
+    limit = find_limits(state, rows, targets.ceiling_millicores, bounds=bounds)
+    limit = np.maximum(limit, MIN_CEILING_MILLICORES)
+    # One that bounds nothing goes back to what was admitted, if it ever was moved.
+    free = ~bounds & (facts.policy[rows] != Policy.REQUESTS_ONLY)
     # Until they are one, the reservation comes up to meet a ceiling that sinks step by step.
     halfway = hysteresis.limit_cut(
         standing.applied_limit, limit, cut_max_ratio=parameters.cut_max_ratio
@@ -149,7 +167,7 @@ def _numbers(state: State, standing: Standing, targets: Targets) -> tuple[_Numbe
             parameters,
             applied=standing.applied_limit,
             target=limit,
-            moves=able & has_limit & (targets.ceiling_headroom.takes_part | hard),
+            moves=able & has_limit & (targets.ceiling_headroom.takes_part | hard | free),
             owed=np.where(hard, owed, admitted),
             admitted=admitted,
             throttled=standing.throttled,
@@ -209,8 +227,8 @@ def _contested(
     """True for every row of a node on which the wanted raises exceed what is free."""
     node, m = selection.node_of_row, selection.nodes.size
     contested = np.zeros(m, np.bool_)
-    has_limit = state.fleet.rows.has_limit[standing.rows]
-    ceilings = np.where(has_limit, standing.billed_limit, standing.billed_request)
+    bounds = state.bounds(standing.rows)
+    ceilings = np.where(bounds, standing.billed_limit, standing.billed_request)
     for wanted, billed, target, bound in (
         (
             up_request,
@@ -218,7 +236,7 @@ def _contested(
             targets.reservation_millicores,
             targets.reservation_limit_millicores,
         ),
-        (up_limit, ceilings, targets.ceiling_millicores, targets.ceiling_limit_millicores),
+        (up_limit & bounds, ceilings, targets.ceiling_millicores, targets.ceiling_limit_millicores),
     ):
         rise = np.where(wanted, np.maximum(target - billed, 0), 0)
         wanted_sum = np.bincount(node, rise, m)
@@ -254,6 +272,7 @@ def desired(
     request = np.where(wishes.up_request, np.minimum(wishes.request, granted), request)
     request = np.where(wishes.down_request, wishes.request, request)
     granted = standing.billed_limit + grants.ceiling_millicores
+    granted = np.where(state.bounds(rows), granted, wishes.limit)
     limit = np.where(wishes.up_limit, np.minimum(wishes.limit, granted), limit)
     limit = np.where(wishes.down_limit, wishes.limit, limit)
     moves = wishes.up_request | wishes.up_limit | wishes.down_request | wishes.down_limit

@@ -93,7 +93,7 @@ def _guard(
 ) -> BoolArray:
     """Drops the raises of a node whose sums would exceed its supply: a bug, so it is said."""
     fleet, rows = state.fleet, changes.rows
-    counted = np.where(fleet.rows.has_limit[rows], changes.limit, changes.request)
+    counted = np.where(state.bounds(rows), changes.limit, changes.request)
     rises = [
         np.maximum(new - billed, 0) * sent
         for new, billed in zip((changes.request, counted), state.billed(rows), strict=True)

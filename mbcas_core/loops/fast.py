@@ -60,7 +60,7 @@ def _triggered(state: State, rows: IntArray, now: float) -> tuple[IntArray, Bool
     """The rows to lift, ascending, and which of them take a cut back."""
     fleet, table, parameters = state.fleet, state.ledger, state.parameters
     policy = fleet.rows.policy[rows]
-    able = fleet.rows.has_limit[rows] & (policy != Policy.REQUESTS_ONLY)
+    able = state.bounds(rows) & (policy != Policy.REQUESTS_ONLY)
     able &= (fleet.rows.mode[rows] == Mode.AUTO) & ~fleet.rows.skipped[rows]
     able &= ~fleet.rows.fixed[rows] & (now >= fleet.rows.hold_until[rows])
     able &= kubelet.takes_orders(state, rows) & kubelet.may_raise(state, rows, now_seconds=now)
@@ -106,7 +106,7 @@ def _grant(state: State, rows: IntArray, now: float) -> list[Effect]:
     asked = OrderRows(
         pod=selection.pod_of_row,
         weight=np.maximum(fleet.rows.admitted_request[everyone], 1).astype(np.float64),
-        has_limit=fleet.rows.has_limit[everyone],
+        has_limit=state.bounds(everyone),
         hard_quota=hard,
         reservation_floor_millicores=state.decisions.floor[everyone, RESERVATION],
         ceiling_floor_millicores=np.zeros(everyone.size, np.int64),

@@ -7,7 +7,7 @@ from mbcas_core.effects import Reason
 from mbcas_core.events import Mode
 from mbcas_core.fleet import Selection
 from mbcas_core.loops import kubelet, release
-from mbcas_core.loops.decide import Standing, Wishes
+from mbcas_core.loops.decide import Standing, Wishes, find_limits
 from mbcas_core.market.targets import Targets
 from mbcas_core.state import State
 from mbcas_core.units import BoolArray, IntArray
@@ -37,7 +37,7 @@ def of(
         now_seconds: The server's clock.
     """
     cases: list[tuple[BoolArray, Reason]] = [
-        *_outside(state, standing, targets, now_seconds),
+        *_outside(state, standing, targets, wishes, now_seconds),
         *_moved(state, selection, standing, targets, wishes, raised=raised, cut=cut),
         *_barred(state, standing, wishes, now_seconds),
         *_kept(state, selection, standing, targets, wishes),
@@ -50,12 +50,13 @@ def of(
 
 
 def _outside(
-    state: State, standing: Standing, targets: Targets, now: float
+    state: State, standing: Standing, targets: Targets, wishes: Wishes, now: float
 ) -> list[tuple[BoolArray, Reason]]:
     """Rows that nothing can be done about now."""
     fleet, table, rows = state.fleet, state.ledger, standing.rows
     few = state.windows.seconds[rows] < state.parameters.min_observed_seconds
     fixed = ~(targets.reservation.takes_part | targets.ceiling_headroom.takes_part)
+    fixed &= ~(wishes.up_limit | wishes.down_limit)
     frozen = np.full(rows.size, state.frozen)
     released = release.is_held(state, rows, now_seconds=now)
     released |= (
@@ -140,7 +141,8 @@ def _kept(
 ) -> list[tuple[BoolArray, Reason]]:
     rows, node = standing.rows, selection.node_of_row
     reduced = targets.reservation.floors_reduced | targets.ceiling_headroom.floors_reduced
-    limit = targets.ceiling_millicores
+    bounds = state.bounds(rows)
+    limit = find_limits(state, rows, targets.ceiling_millicores, bounds=bounds)
     at_admitted = (
         targets.ceiling_headroom.takes_part
         & (limit == state.fleet.rows.admitted_limit[rows])

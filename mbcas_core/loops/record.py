@@ -4,20 +4,23 @@ import numpy as np
 
 from mbcas_core.effects import Reason
 from mbcas_core.fleet import Selection
-from mbcas_core.loops.decide import Standing
+from mbcas_core.loops.decide import Standing, find_limits
 from mbcas_core.loops.dispatch import Dispatched
+from mbcas_core.loops.response import Cleared
 from mbcas_core.market.orders import Grants
 from mbcas_core.market.targets import Targets
 from mbcas_core.state import CEILING, RESERVATION, State
 from mbcas_core.units import IntArray
 
 
-def note_targets(state: State, selection: Selection, targets: Targets, own: IntArray) -> None:
+def note_targets(state: State, selection: Selection, market: Cleared, own: IntArray) -> None:
     """Keeps, for the explanation, what these rows' targets came from (indices into `rows`)."""
-    table, rows = state.decisions, selection.rows[own]
+    table, rows, targets = state.decisions, selection.rows[own], market.targets
     pod, node = selection.pod_of_row[own], selection.node_of_row[own]
     table.target_request[rows] = targets.reservation_millicores[own]
-    table.target_limit[rows] = targets.ceiling_millicores[own]
+    table.target_limit[rows] = find_limits(
+        state, rows, targets.ceiling_millicores[own], bounds=market.bids.has_limit[own]
+    )
     table.reclaim_factor[rows] = targets.reclaim_factor[node]
     for good, cleared in ((RESERVATION, targets.reservation), (CEILING, targets.ceiling_headroom)):
         table.takes_part[rows, good] = cleared.takes_part[own]

@@ -25,6 +25,8 @@ THROTTLED_SECONDS = 15
 def run(state: State, nodes: IntArray, *, now_seconds: float) -> list[Effect]:
     """Clears the markets of these nodes and sends what follows from it."""
     selection = state.fleet.select(nodes)
+    auto = _is_auto(state, selection.rows, now_seconds)
+    state.judge_limits(selection.rows, auto=auto)
     standing = _stand(state, selection, now_seconds)
     _estimate(state, standing, now_seconds)
     response.weigh_classes(state, selection)
@@ -65,7 +67,7 @@ def _stand(state: State, selection: Selection, now: float) -> Standing:
     one = hard & fleet.rows.has_limit[rows] & ~state.two_numbers(rows)
     return Standing(
         rows=rows,
-        auto=(fleet.rows.mode[rows] == Mode.AUTO) & _is_open(state, rows, now),
+        auto=_is_auto(state, rows, now),
         fresh=state.fresh(rows, now_seconds=now),
         settled=~_moving(state, rows, now) & ~resting & kubelet.takes_orders(state, rows),
         hard=hard,
@@ -81,11 +83,12 @@ def _stand(state: State, selection: Selection, now: float) -> Standing:
     )
 
 
-def _is_open(state: State, rows: IntArray, now: float) -> BoolArray:
-    """True where something may be set: not skipped, not fixed, not released."""
+def _is_auto(state: State, rows: IntArray, now: float) -> BoolArray:
+    """True where something may be set: in auto, not skipped, not fixed, not released."""
     facts = state.fleet.rows
     closed = facts.skipped[rows] | facts.fixed[rows] | release.is_held(state, rows, now_seconds=now)
-    return ~closed
+    auto: BoolArray = (facts.mode[rows] == Mode.AUTO) & ~closed
+    return auto
 
 
 def _is_young(state: State, rows: IntArray, now: float) -> BoolArray:
@@ -133,7 +136,7 @@ def _clear(state: State, selection: Selection, standing: Standing) -> list[Clear
         takes_part=standing.auto & standing.fresh,
         policy=fleet.rows.policy[rows].astype(np.int64),
         strict=fleet.rows.strict[rows],
-        has_limit=fleet.rows.has_limit[rows],
+        has_limit=state.bounds(rows),
         admitted_request_millicores=fleet.rows.admitted_request[rows],
         admitted_limit_millicores=fleet.rows.admitted_limit[rows],
         reservation_need_millicores=_bound_need(state, standing),
@@ -160,7 +163,11 @@ def _clear(state: State, selection: Selection, standing: Standing) -> list[Clear
     _note_cleared(state, selection, cleared, rows=~recommend, pods=~shown)
     if not recommend.any():
         return [cleared]
-    everyone = replace(market_rows, takes_part=market_rows.takes_part | recommend)
+    everyone = replace(
+        market_rows,
+        takes_part=market_rows.takes_part | recommend,
+        has_limit=market_rows.has_limit | (recommend & state.sets_admitted_limit(rows)),
+    )
     shadow = response.clear(state, rows, everyone, pods, nodes)
     _note_cleared(state, selection, shadow, rows=recommend, pods=shown)
     return [cleared, shadow]
@@ -185,7 +192,7 @@ def _note_cleared(
 ) -> None:
     """Keeps what these rows' targets came from, and shows these pods the shortage."""
     own: IntArray = np.flatnonzero(rows)
-    record.note_targets(state, selection, cleared.targets, own)
+    record.note_targets(state, selection, cleared, own)
     response.note(state, selection, cleared, own)
     response.observe(state, selection, cleared.targets, np.flatnonzero(pods))
 
@@ -195,11 +202,12 @@ def _ask(
 ) -> OrderRows:
     """The raises that are worth an order."""
     fleet, rows = state.fleet, selection.rows
-    plain = ~(standing.hard | fleet.rows.strict[rows])
+    bounds = state.bounds(rows)
+    plain = bounds & ~(standing.hard | fleet.rows.strict[rows])
     return OrderRows(
         pod=selection.pod_of_row,
         weight=targets.reservation.weight,
-        has_limit=fleet.rows.has_limit[rows],
+        has_limit=bounds,
         hard_quota=standing.hard,
         reservation_floor_millicores=targets.reservation.floor_millicores,
         ceiling_floor_millicores=np.where(plain, fleet.rows.admitted_limit[rows], 0),

@@ -40,6 +40,7 @@ class OrderRows:
     weight: FloatArray
     """(n,) in its pod: see `container_weights`."""
     has_limit: BoolArray
+    """(n,) one that bounds it: see `MarketRows`."""
     hard_quota: BoolArray
     """Takes part and has one number: its ceiling follows its reservation."""
     reservation_floor_millicores: IntArray

@@ -58,7 +58,8 @@ class MarketRows:
     strict: BoolArray
     """`isolation: strict`."""
     has_limit: BoolArray
-    """True where the container was admitted with a limit."""
+    """True where the container was admitted with a limit that bounds it: below all the CPU of its
+    node, or set by the market whatever it was (strict, hard quota)."""
     admitted_request_millicores: IntArray
     """0 where it was admitted without."""
     admitted_limit_millicores: IntArray

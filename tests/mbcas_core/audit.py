@@ -32,6 +32,27 @@ def decisions_of(rounds: Rounds, node: str) -> list[DecisionView]:
     return [decision for decision in found if decision.node == node]
 
 
+def bounds_nothing(world: World, node: Node) -> set[tuple[str, str]]:
+    """The containers, by pod uid and name, that a market counts as ones without a limit."""
+    assert node.told_facts is not None, "a round needs the node's facts"
+    allocatable = node.told_facts.allocatable_millicores
+    strict = {c.key for c in node.containers if c.facts.strict}
+    found = set()
+    for container in explain.market_view(
+        world.rounds, node.name, include_containers=True
+    ).containers:
+        key = (container.pod_uid, container.container)
+        set_by_market = (
+            container.mode == Mode.AUTO
+            and not container.skip_reason
+            and container.policy != Policy.REQUESTS_ONLY
+            and (container.policy == Policy.HARD_QUOTA or key in strict)
+        )
+        if (container.ceiling.admitted_millicores or 0) >= allocatable and not set_by_market:
+            found.add(key)
+    return found
+
+
 def bounds_of(world: World, node: Node) -> Bounds:
     """Recomputes a node's supplies from its last clearing's bids."""
     parameters = world.parameters
@@ -61,6 +82,7 @@ def bounds_of(world: World, node: Node) -> Bounds:
 
     taken = floor_sum = 0
     overcommit = parameters.ceiling_overcommit
+    bare = bounds_nothing(world, node)
     for decision in decisions:
         container, bid = decision.container, decision.ceiling_headroom
         target = targets[container.pod_uid, container.container]
@@ -71,6 +93,8 @@ def bounds_of(world: World, node: Node) -> Bounds:
             floor_sum += bid.floor_millicores
             if strict.get(container.pod_uid, False):
                 overcommit = 1.0
+        elif (container.pod_uid, container.container) in bare:
+            pass
         elif container.ceiling.applied_millicores is not None and not follows:
             taken += max(decision.order.billed_ceiling_millicores - target, 0)
     left = math.floor(overcommit * requests) - taken
@@ -177,10 +201,18 @@ def _scaled(need: float, factor: float) -> int:
     return max(math.ceil(whole * factor), min(whole, 10))
 
 
+def _counts_without_limit(decision: DecisionView) -> bool:
+    """True where its limit was billed as none, or as much as its reservation."""
+    order = decision.order
+    return order.billed_ceiling_millicores == order.billed_reservation_millicores
+
+
 def _reservation_wish(decision: DecisionView) -> int:
     """The reservation need, at most the limit: the admitted one where the market sets both."""
     container, wish = decision.container, decision.headroom.reservation_need_millicores
     if not container.ceiling.applied_millicores:
+        return wish
+    if _counts_without_limit(decision) and wish <= decision.reservation.need_millicores:
         return wish
     if container.policy == Policy.REQUESTS_ONLY:
         return min(wish, decision.order.billed_ceiling_millicores)
@@ -267,5 +299,7 @@ def _order(decision: DecisionView) -> list[str]:
         most = order.billed_ceiling_millicores + order.granted_ceiling_millicores
         if container.policy == Policy.HARD_QUOTA:
             most = order.billed_reservation_millicores + order.granted_reservation_millicores
+        elif _counts_without_limit(decision):
+            most = max(most, container.ceiling.admitted_millicores or 0)
         wrong += _check("desired ceiling", order.desired_ceiling_millicores, 0, most)
     return wrong

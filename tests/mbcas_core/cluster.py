@@ -196,6 +196,8 @@ def _draw_resources(draw: np.random.Generator, policy: Policy) -> tuple[int | No
         return None, None
     if policy == Policy.HARD_QUOTA:
         return request, request
+    if kind < 0.25:  # As people write them, without a thought for the node.
+        limit = 16_000
     return request, None if kind < 0.15 else limit
 
 

@@ -26,6 +26,7 @@ from mbcas_core.rounds import Rounds
 from mbcas_core.sentences import SENTENCES
 from mbcas_core.views import PriceView
 from tests.golden.replay import Replay
+from tests.mbcas_core import audit
 from tests.mbcas_core.cluster import Mishap
 from tests.mbcas_core.world import World
 
@@ -65,11 +66,14 @@ def test_what_is_billed_adds_up() -> None:
 
     for node in world.nodes:
         view = explain.market_view(world.rounds, node.name, include_containers=True)
+        bare = audit.bounds_nothing(world, node)
         requests = limits = 0
         for container in view.containers:
             request = _most(container.reservation)
-            limit = _most(container.ceiling) or request
             hard = container.policy == Policy.HARD_QUOTA
+            key = (container.pod_uid, container.container)
+            limit = 0 if key in bare and not hard else _most(container.ceiling)
+            limit = limit or request
             requests += limit if hard else request
             limits += limit
         assert view.reservation.billed_millicores == requests

@@ -52,13 +52,17 @@ class SupplyCheck:
     def __init__(self) -> None:
         self.bounds: dict[str, tuple[audit.Bounds, int]] = {}
         self.believed: dict[tuple[str, str], tuple[int, int]] = {}
+        self.bare: dict[str, set[tuple[str, str]]] = {}
+        """Whose limits bounded nothing in each node's last round."""
 
     def __call__(self, world: World, _: Event, effect: Effect) -> None:
         if not isinstance(effect, SendOrders):
             return
         node = world.node(effect.node)
-        raised_request, raised_limit = self._raises(world, node, effect.orders)
-        if effect.orders[0].lane == Lane.EMERGENCY:
+        fast = effect.orders[0].lane == Lane.EMERGENCY
+        bare = self.bare.get(node.name, set()) if fast else audit.bounds_nothing(world, node)
+        raised_request, raised_limit = self._raises(world, node, effect.orders, bare)
+        if fast:
             bounds, free = self.bounds[node.name]
             # What shrank since the last clearing is not there to be given.
             less = max(free - self._free(node), 0)
@@ -68,7 +72,7 @@ class SupplyCheck:
             )
         else:
             bounds = audit.bounds_of(world, node)
-        requests, limits = self._sums(world, node, effect.orders)
+        requests, limits = self._sums(node, effect.orders, bare)
         assert not raised_request or requests <= bounds.requests, f"{requests} {bounds} {effect}"
         assert not raised_limit or limits <= bounds.ceilings, f"{limits} {bounds} {effect}"
 
@@ -85,6 +89,9 @@ class SupplyCheck:
     def after_tick(self, world: World) -> None:
         for node in world.nodes:
             if node.told_facts is not None:
+                view = explain.market_view(world.rounds, node.name, include_containers=False)
+                if view.round_time_seconds == world.now + 0.5:
+                    self.bare[node.name] = audit.bounds_nothing(world, node)
                 self.bounds[node.name] = (audit.bounds_of(world, node), self._free(node))
 
     def _free(self, node: Node) -> int:
@@ -92,7 +99,7 @@ class SupplyCheck:
         return node.told_facts.allocatable_millicores - node.told_facts.unmanaged_millicores
 
     def _raises(
-        self, world: World, node: Node, orders: tuple[Order, ...]
+        self, world: World, node: Node, orders: tuple[Order, ...], bare: set[tuple[str, str]]
     ) -> tuple[list[Order], list[Order]]:
         requests, limits = [], []
         for order in orders:
@@ -103,11 +110,13 @@ class SupplyCheck:
             request, limit = (max(pair) for pair in pairs)
             if (order.desired.request_millicores or 0) > request:
                 requests.append(order)
-            if (order.desired.limit_millicores or 0) > limit:
+            if container.key not in bare and (order.desired.limit_millicores or 0) > limit:
                 limits.append(order)
         return requests, limits
 
-    def _sums(self, world: World, node: Node, orders: tuple[Order, ...]) -> tuple[int, int]:
+    def _sums(
+        self, node: Node, orders: tuple[Order, ...], bare: set[tuple[str, str]]
+    ) -> tuple[int, int]:
         sent = {(order.pod_uid, order.container): order.desired for order in orders}
         requests = limits = 0
         for container in node.containers:
@@ -119,7 +128,8 @@ class SupplyCheck:
                 request = max(request, desired.request_millicores or 0)
                 limit = max(limit, desired.limit_millicores or 0)
             requests += request
-            limits += request if container.limit is None else limit
+            unbounded = container.limit is None or container.key in bare
+            limits += request if unbounded else limit
         return requests, limits
 
 
