@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from mbcas.v1 import node_link_pb2 as pb
 from mbcas_core.events import ContainerFacts, CpuResources, Mode, Pending, QosClass
+from mbcas_core.permits import EXCLUDED
 from mbcas_server.annotations import SYSTEM_CLASSES, PriorityBounds, parse_annotations
 from mbcas_server.checks import COUNT_MAX, HANDLE_MAX, Check, parse_resources
 from mbcas_server.surroundings import Remembered, SetValues, Surroundings
@@ -12,7 +13,6 @@ ANNOTATIONS_MAX = 32
 CONDITIONS_MAX = 8  # There are two types of resize condition.
 REFUSALS_MAX = 1_000  # Annotations left out of one report that are told and counted.
 RESTARTS_REASON = "a change of CPU restarts it"
-EXCLUDED_REASON = "excluded by annotation"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -67,7 +67,7 @@ def _container(
         skip_reason = RESTARTS_REASON
     excluded = given.container in said.excluded
     if not skip_reason and excluded:
-        skip_reason = EXCLUDED_REASON
+        skip_reason = EXCLUDED
     spec = parse_resources(given.spec, f"{field}.spec", check)
     ours = reading.surroundings.set_by_mbcas(reading.node, given, spec)
     admitted, lost = _admitted(given, field, check, reading, ours)
