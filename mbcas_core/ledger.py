@@ -104,8 +104,9 @@ def adopt(
     """
     request, limit = spec.request_millicores or 0, spec.limit_millicores or 0
     if table.outcome[row] != IN_FLIGHT:
+        # What the spec says as desired, the kernel may not have yet.
+        table.awaited[row] &= table.desired_limit[row] == limit
         table.desired_request[row], table.desired_limit[row] = request, limit
-        table.awaited[row] = False
     table.doubt_request[row] = table.doubt_limit[row] = 0
     allocated_request, allocated_limit = allocated.request_millicores, allocated.limit_millicores
     table.allocated_request[row] = request if allocated_request is None else allocated_request

@@ -174,6 +174,29 @@ def test_a_ceiling_below_the_kernels_least_arrives_as_that() -> None:
     assert not table.awaited[0]
 
 
+def test_the_lag_lasts_until_the_kernel_has_it_though_the_spec_said_so_before() -> None:
+    table = held(300, 500)
+    send(table, 300, 900)
+    settle(table, Outcome.APPLIED)
+
+    adopt(table, cpu(300, 900), now_seconds=101.0)
+    observe(table, 500.0, now_seconds=102.0)
+    observe(table, 900.0, now_seconds=103.0)
+
+    assert table.lag[0] == 3.0
+
+
+def test_what_somebody_else_has_changed_since_is_awaited_no_more() -> None:
+    table = held(300, 500)
+    send(table, 300, 900)
+    settle(table, Outcome.APPLIED)
+
+    adopt(table, cpu(300, 700), now_seconds=101.0)
+    observe(table, 900.0, now_seconds=103.0)
+
+    assert np.isnan(table.lag[0])
+
+
 def test_a_quota_that_is_not_there_changes_nothing() -> None:
     table = held(300, 500)
 
