@@ -21,7 +21,11 @@ RESTS = {
     Reason.NAMESPACE_RESTS,
 }
 SCARCE = {Reason.RATIONED, Reason.WAITING_SUPPLY, Reason.FLOORS_REDUCED}
-QUIET_KEYS = ("shadowPrice", "lag")  # They move all the time; alone they are not worth a write.
+QUIET_KEYS = ("shadowPrice", "lag")  # They move all the time; a new value is not worth a write.
+FROZEN = (
+    "All writes are stopped; where an operator did that, mbcasctl freeze --off lets them go on."
+)
+THAWED = "Writes are not stopped."
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +77,12 @@ def _conditions(seen: Seen, old: Mapping[str, object], unix_seconds: float) -> l
     """Returns each condition; where it says something, in the words of the first it is about."""
     decisions = seen.decisions
     behind = [each for each in decisions if not _is_applied(each.container)]
-    frozen = [each for each in decisions if each.container.reason is Reason.FROZEN]
+    frozen = seen.market.frozen
     told = (
-        ("Applied", not behind, behind, "AsDesired"),
-        ("Rationed", *_any(decisions, SCARCE), "CpuSuffices"),
-        ("Resting", *_any(decisions, RESTS), "Deciding"),
-        ("Frozen", bool(frozen) or seen.market.frozen, frozen, "AsToldByOperator"),
+        ("Applied", not behind, behind, "AsDesired", "What was sent is in force."),
+        ("Rationed", *_any(decisions, SCARCE), "CpuSuffices", "CPU is not scarce for it."),
+        ("Resting", *_any(decisions, RESTS), "NotResting", "Nothing makes it rest."),
+        ("Frozen", frozen, [], *(("Frozen", FROZEN) if frozen else ("NotFrozen", THAWED))),
     )
     now = datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     before = _by_type(old)
@@ -89,12 +93,12 @@ def _conditions(seen: Seen, old: Mapping[str, object], unix_seconds: float) -> l
             "reason": _word(about[0].container.reason) if about else plain,
             "message": f"{about[0].container.container}: {about[0].summary}"[:TEXT_MAX]
             if about
-            else "",
+            else words,
             "lastTransitionTime": before[kind]["lastTransitionTime"]
             if kind in before and before[kind].get("status") == str(holds)
             else now,
         }
-        for kind, holds, about, plain in told
+        for kind, holds, about, plain, words in told
     ]
 
 
@@ -130,6 +134,7 @@ def _telling(status: Mapping[str, object]) -> object:
     conditions = kept.pop("conditions", None)
     return (
         kept,
+        status.get("lag") is not None,
         [
             (each.get("name"), each.get("applied"), each.get("class"), each.get("reason"))
             for each in (containers if isinstance(containers, list) else ())

@@ -47,8 +47,11 @@ def decision(
     return decision_view(row, node="fake-node")
 
 
-def status(*decisions: DecisionView, old: dict[str, object] | None = None) -> dict[str, Any]:
-    seen = Seen(POD, list(decisions), market_view("fake-node", shadow_price=0.1234))
+def status(
+    *decisions: DecisionView, old: dict[str, object] | None = None, frozen: bool = False
+) -> dict[str, Any]:
+    market = replace(market_view("fake-node", shadow_price=0.1234), frozen=frozen)
+    seen = Seen(POD, list(decisions), market)
     return status_of(seen, old or {}, unix_seconds=1_700_000_000.0)
 
 
@@ -231,13 +234,22 @@ def test_conditions_say_what_holds_a_pod_up() -> None:
     behind = conditions(status(decision(applied=500, reason=Reason.IN_FLIGHT)))
     scarce = conditions(status(decision(reason=Reason.RATIONED)))
     resting = conditions(status(decision(reason=Reason.NAMESPACE_RESTS)))
-    frozen = conditions(status(decision(reason=Reason.FROZEN)))
+    frozen = conditions(status(decision(reason=Reason.MODE), frozen=True))
 
     assert calm["Applied"] == ("True", "AsDesired")
     assert behind["Applied"] == ("False", "InFlight")
     assert scarce["Rationed"] == ("True", "Rationed")
     assert resting["Resting"] == ("True", "NamespaceRests")
+    assert calm["Frozen"] == ("False", "NotFrozen")
     assert frozen["Frozen"] == ("True", "Frozen")
+
+
+def test_every_condition_has_words_whether_it_holds_or_not() -> None:
+    calm = status(decision())
+    held = status(decision(applied=500, reason=Reason.IN_FLIGHT), frozen=True)
+
+    assert all(each["message"] for each in calm["conditions"] + held["conditions"])
+    assert any("mbcasctl freeze --off" in each["message"] for each in held["conditions"])
 
 
 def test_a_condition_that_stays_keeps_its_time_and_one_that_turns_gets_a_new_one() -> None:
@@ -249,6 +261,10 @@ def test_a_condition_that_stays_keeps_its_time_and_one_that_turns_gets_a_new_one
 
     times = {each["type"]: each["lastTransitionTime"][:4] for each in after["conditions"]}
     assert times == {"Applied": "2020", "Rationed": "2023", "Resting": "2020", "Frozen": "2020"}
+
+
+def test_a_lag_that_becomes_known_is_news() -> None:
+    assert is_news(status(decision()), status(decision(lag_seconds=None)))
 
 
 def test_a_price_alone_is_no_news_and_a_reason_is() -> None:
