@@ -1,0 +1,225 @@
+"""The way from what a system wants to the kernel: written directly, or through the API.
+
+*Direct*: an agent on the node writes the cgroup; it is in force from the next period on.
+
+*API*: a change is a PATCH of its pod (`kubelet`). Of one pod, a PATCH is sent once the one before
+is in force or deferred, and `pod_spacing_seconds` after it; of the cluster, as many as the resize
+budget allows, of which a sample of nodes has its share. What may not be sent now stays wanted, and
+the newest wish counts. The budget goes to *emergencies* first, raises of containers that were
+throttled since the system's last step, for which half of it is kept; then to the largest changes.
+The API server refuses to remove a limit.
+"""
+
+from typing import Protocol
+
+import numpy as np
+
+from mbcas_core.stability.resize_budget import ResizeBudget, cluster_rate
+from mbcas_core.units import BoolArray, FloatArray, IntArray
+from mbcas_loadtest.simulation.kubelet import (
+    LEAST_LIMIT_MILLICORES,
+    NEVER,
+    InForce,
+    Kubelets,
+)
+from mbcas_loadtest.simulation.system import Settings
+from mbcas_loadtest.simulation.world import PERIODS_PER_SECOND, Faults
+
+COUNTED = ("patches", "unfunded_seconds", "refused", "deferred")
+Span = tuple[float, float]
+
+
+def is_within(spans: tuple[Span, ...], seconds: float) -> bool:
+    """True where a moment lies in one of these spans, their ends excluded."""
+    return any(start <= seconds < end for start, end in spans)
+
+
+def sample_rate(cluster_nodes: int, nodes: int) -> float:
+    """PATCHes a second that `nodes` nodes of a cluster have as their share of its budget."""
+    return cluster_rate(cluster_nodes) * nodes / cluster_nodes
+
+
+class Channel(Protocol):
+    """What stands between a system and the kernels of m nodes of n containers."""
+
+    in_force: InForce
+
+    def counted(self) -> dict[str, FloatArray]:
+        """Returns what was counted so far, (m, n) each, at each pod's first container.
+
+        Names are those of COUNTED, with the meaning they have in `outcome.Phase`.
+        """
+        ...
+
+    def want(self, settings: Settings, *, throttled: BoolArray) -> None:
+        """Takes a new wish; `throttled` (m, n) tells who was since the last step."""
+        ...
+
+    def advance(self, period: int) -> BoolArray | None:
+        """Does what is due at the begin of a period; returns where quotas were written, or None."""
+        ...
+
+    def next_period(self, period: int) -> int:
+        """The first period from this one on in which `advance` may have something to do."""
+        ...
+
+    def forget(self, slots: BoolArray) -> None:
+        """Containers (n,) appear anew."""
+        ...
+
+
+class Direct:
+    """An agent on the node that writes cgroups."""
+
+    def __init__(self, in_force: InForce) -> None:
+        self.in_force = in_force
+        self._everywhere: BoolArray = np.ones(in_force.changes.shape, np.bool_)
+        self._wanted: Settings | None = None
+
+    def counted(self) -> dict[str, FloatArray]:
+        """Nothing of the API's."""
+        return {name: np.zeros(self.in_force.changes.shape) for name in COUNTED}
+
+    def want(self, settings: Settings, *, throttled: BoolArray) -> None:
+        """Takes a new wish, which the next period meets; the kernel counts in microseconds."""
+        del throttled
+        self._wanted = clean(settings, self.in_force.changes.shape, decimals=2)
+
+    def advance(self, period: int) -> BoolArray | None:
+        del period
+        wanted, self._wanted = self._wanted, None
+        return None if wanted is None else self.in_force.write(self._everywhere, wanted)
+
+    def next_period(self, period: int) -> int:
+        return NEVER if self._wanted is None else period
+
+    def forget(self, slots: BoolArray) -> None:
+        """Containers (n,) appear anew; what is wanted of them comes with the next wish."""
+
+
+class Api:
+    """A client of the API server that may PATCH pods/resize."""
+
+    def __init__(
+        self, kubelets: Kubelets, *, faults: Faults, rate_per_second: float, spacing_seconds: float
+    ) -> None:
+        """Starts with specs as they are in force.
+
+        Args:
+            kubelets: Carry out what is sent.
+            faults: When the API is down, and when nothing passes.
+            rate_per_second: The share of the resize budget.
+            spacing_seconds: Between two PATCHes of one pod.
+        """
+        self.in_force = kubelets.in_force
+        self._kubelets, self._faults = kubelets, faults
+        self._rate, self._spacing = rate_per_second, round(spacing_seconds * PERIODS_PER_SECOND)
+        self._budget = ResizeBudget()
+        self._wanted = self.in_force.show()
+        self._open = False
+        """Something that is wanted is not in its spec."""
+        shape = kubelets.patched.shape
+        self._throttled: BoolArray = np.zeros(self.in_force.changes.shape, np.bool_)
+        self._tried: IntArray = np.full(shape, -NEVER)
+        """The period of each pod's last failed PATCH."""
+        self._unfunded: FloatArray = np.zeros(shape)
+        self._refused: FloatArray = np.zeros(shape)
+
+    def counted(self) -> dict[str, FloatArray]:
+        kubelets = self._kubelets
+        of_pods = (kubelets.patches, self._unfunded, self._refused, kubelets.deferred)
+        return {name: kubelets.at_first(each) for name, each in zip(COUNTED, of_pods, strict=True)}
+
+    def want(self, settings: Settings, *, throttled: BoolArray) -> None:
+        """Takes a new wish; the API counts in millicores."""
+        wanted = clean(settings, self.in_force.changes.shape, decimals=0)
+        unlimited = np.isinf(wanted.limit_millicores)
+        removes = unlimited & np.isfinite(self._kubelets.spec.limit_millicores)
+        if removes.any():
+            np.copyto(wanted.limit_millicores, self._kubelets.spec.limit_millicores, where=removes)
+            self._refused += np.add.reduceat(removes, self._kubelets.first, axis=1, dtype=float)
+        self._wanted, self._throttled = wanted, throttled
+        self._open = bool(self._changed().any())
+
+    def advance(self, period: int) -> BoolArray | None:
+        if self._open:
+            self._send(period)
+        if period < self._kubelets.next_due:
+            return None
+        return self._kubelets.land(period)[1]
+
+    def next_period(self, period: int) -> int:
+        if not self._open:
+            return max(self._kubelets.next_due, period)
+        next_try = -(-period // PERIODS_PER_SECOND) * PERIODS_PER_SECOND
+        return max(min(next_try, self._kubelets.next_due), period)
+
+    def forget(self, slots: BoolArray) -> None:
+        self._kubelets.forget(slots)
+        spec = self._kubelets.spec
+        self._wanted.request_millicores[:, slots] = spec.request_millicores[:, slots]
+        self._wanted.limit_millicores[:, slots] = spec.limit_millicores[:, slots]
+        self._wanted.burst_millicores[:, slots] = spec.burst_millicores[:, slots]
+
+    def _changed(self) -> BoolArray:
+        """True where a container (m, n) is wanted otherwise than its spec says."""
+        spec, wanted = self._kubelets.spec, self._wanted
+        changed: BoolArray = wanted.limit_millicores != spec.limit_millicores
+        changed |= wanted.request_millicores != spec.request_millicores
+        changed |= wanted.burst_millicores != spec.burst_millicores
+        return changed
+
+    def _send(self, period: int) -> None:
+        """Sends what may be sent now."""
+        seconds = period / PERIODS_PER_SECOND
+        if is_within(self._faults.shim_lost_seconds, seconds):
+            return
+        kubelets = self._kubelets
+        changed = self._changed()
+        self._open = bool(changed.any())
+        pods: BoolArray = np.logical_or.reduceat(changed, kubelets.first, axis=1)
+        pods &= ~kubelets.is_moving() | kubelets.is_deferred
+        pods &= period - np.maximum(kubelets.patched, self._tried) >= self._spacing
+        if not pods.any():
+            return
+        if is_within(self._faults.api_down_seconds, seconds):
+            self._refused += pods
+            self._tried[pods] = period
+            return
+        self._budget.refill(rate_per_second=self._rate, now_seconds=seconds)
+        funded = self._fund(pods, period)
+        if funded.any():
+            kubelets.patch(funded, self._wanted, period=period)
+            self._open = bool(self._changed().any())
+
+    def _fund(self, pods: BoolArray, period: int) -> BoolArray:
+        """Takes tokens for these pods (m, p); returns for which there were any."""
+        first, spec = self._kubelets.first, self._kubelets.spec
+        now = np.minimum(spec.limit_millicores, 1e6)
+        move = np.minimum(self._wanted.limit_millicores, 1e6) - now
+        move += self._wanted.request_millicores - spec.request_millicores
+        urgent: BoolArray = np.logical_or.reduceat((move > 0) & self._throttled, first, axis=1)
+        size = np.add.reduceat(np.abs(move), first, axis=1)
+        funded: BoolArray = np.zeros(pods.shape, np.bool_)
+        for emergency, some in ((True, pods & urgent), (False, pods & ~urgent)):
+            places = np.flatnonzero(some)
+            count = min(self._budget.available(emergency=emergency), places.size)
+            order = np.argsort(-size.flat[places], kind="stable")
+            funded.flat[places[order[:count]]] = True
+            self._budget.take(count, emergency=emergency)
+        if period % PERIODS_PER_SECOND == 0:
+            self._unfunded += pods & ~funded
+        return funded
+
+
+def clean(settings: Settings, shape: tuple[int, ...], *, decimals: int) -> Settings:
+    """Returns settings as they can be written, (m, n) each: rounded, none below its least."""
+    least = LEAST_LIMIT_MILLICORES
+    limit = np.maximum(settings.limit_millicores, least).round(decimals)
+    request = np.minimum(np.maximum(settings.request_millicores, 1.0), limit).round(decimals)
+    burst = np.minimum(np.maximum(settings.burst_millicores, 0.0), limit).round(decimals)
+    return Settings(
+        request_millicores=np.broadcast_to(request, shape).copy(),
+        limit_millicores=np.broadcast_to(limit, shape).copy(),
+        burst_millicores=np.broadcast_to(burst, shape).copy(),
+    )
