@@ -1,11 +1,20 @@
 """All systems by name. A module adds its entry here, one line each."""
 
-from mbcas_loadtest.rivals import static
+from mbcas_loadtest.rivals import k8s_cpu, one_shot, static, three_sigma, vpa
 from mbcas_loadtest.simulation.system import Rival
 
 _ENTRIES: tuple[Rival, ...] = (
     static.STATIC,
     static.WEIGHTS_ONLY,
+    vpa.VPA,
+    vpa.VPA_FAST,
+    vpa.VPA_PRETRAINED,
+    vpa.VPA_PRETRAINED_MARGIN,
+    three_sigma.RIVAL,
+    k8s_cpu.K8S_CPU,
+    k8s_cpu.K8S_CPU_FAST,
+    one_shot.KRR,
+    one_shot.CRANE,
 )
 
 RIVALS: dict[str, Rival] = {rival.name: rival for rival in _ENTRIES}

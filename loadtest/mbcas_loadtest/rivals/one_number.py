@@ -12,8 +12,8 @@ FLOOR_MILLICORES = 10.0  # Smaller limits act as this much: kubernetes.md, row 5
 
 
 def one_number(millicores: FloatArray) -> Settings:
-    """Returns request = limit = `millicores`, at least what the kernel takes; no burst."""
-    number = np.maximum(millicores, FLOOR_MILLICORES)
+    """Returns request = limit, in whole millicores, at least what the kernel takes; no burst."""
+    number = np.ceil(np.maximum(millicores, FLOOR_MILLICORES))
     return Settings(
         request_millicores=number,
         limit_millicores=number,
