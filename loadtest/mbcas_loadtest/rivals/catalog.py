@@ -1,6 +1,6 @@
 """All systems by name. A module adds its entry here, one line each."""
 
-from mbcas_loadtest.rivals import k8s_cpu, one_shot, static, three_sigma, vpa
+from mbcas_loadtest.rivals import autopilot, k8s_cpu, one_shot, static, three_sigma, vpa
 from mbcas_loadtest.simulation.system import Rival
 
 _ENTRIES: tuple[Rival, ...] = (
@@ -10,6 +10,8 @@ _ENTRIES: tuple[Rival, ...] = (
     vpa.VPA_FAST,
     vpa.VPA_PRETRAINED,
     vpa.VPA_PRETRAINED_MARGIN,
+    autopilot.WINDOW,
+    autopilot.ENSEMBLE,
     three_sigma.RIVAL,
     k8s_cpu.K8S_CPU,
     k8s_cpu.K8S_CPU_FAST,
