@@ -11,9 +11,17 @@ from mbcas_shim.kube.api import KubeApiError, KubeApiUnreachableError
 from mbcas_shim.kube.pod_allocations import AllocationUnknownError, read_admitted
 from mbcas_shim.kube.pods import Pod
 from mbcas_shim.kube.resizer import UNREACHABLE, Resizer
-from mbcas_shim.kube.restoring import Admitted, Held, Restore, is_restorable, plan_restore
+from mbcas_shim.kube.restoring import (
+    Admitted,
+    Held,
+    Restore,
+    find_blocked,
+    is_restorable,
+    plan_restore,
+)
 
 SPACING_SECONDS = 0.5  # Between calls: two a second and node.
+_MAX_NAMED = 5  # Containers in one log line.
 
 
 class Restorer:
@@ -74,8 +82,13 @@ class Restorer:
 
     def _plan_restore(self) -> list[Restore]:
         resizer, pods = self._resizer, list(self._pods.pods)
+        held = [Held(pod, resizer.specs(pod), resizer.memory(pod.uid).admitted) for pod in pods]
+        if blocked := find_blocked(held):
+            # No failure: to try again helps nobody until somebody changes the pod.
+            detail = "; ".join(blocked[:_MAX_NAMED])
+            self._counters.count("restore_blocked", detail, by=len(blocked))
         return plan_restore(
-            [Held(pod, resizer.specs(pod), resizer.memory(pod.uid).admitted) for pod in pods],
+            held,
             room_millicores=self._room_millicores(),
             unfitting={pod.uid for pod in pods if resizer.memory(pod.uid).is_unfitting},
         )

@@ -3,10 +3,11 @@
 Only values that MBCAS was the last to set come back; what somebody else set is what they want. What
 was cut is raised to at least its admitted value; a row that must be restored exactly is cut as
 well. Limits go without the requests where that is possible: a request that does not fit its node
-holds back all that was sent with it.
+holds back all that was sent with it. Where a number that somebody else set leaves no room for the
+admitted one, the container stays as it is: the API server takes no limit below its request.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mbcas.v1 import node_link_pb2 as pb
@@ -75,8 +76,32 @@ def plan_restore(
     return sorted(plans, key=lambda plan: plan.rank)
 
 
+def find_blocked(held: Iterable[Held]) -> list[str]:
+    """Says of which containers nothing can come back, beside what somebody else has set."""
+    return [
+        f"{each.pod.namespace}/{each.pod.name}/{name} would have "
+        f"request {after.request_millicores}m above limit {after.limit_millicores}m"
+        for each in held
+        for name, change in _wished(each)
+        if _is_upside_down(after := merged(each.specs[name], change))
+    ]
+
+
 def _changes(held: Held) -> dict[str, Cpu]:
-    changes = {}
+    return {
+        name: change
+        for name, change in _wished(held)
+        if not _is_upside_down(merged(held.specs[name], change))
+    }
+
+
+def _is_upside_down(cpu: Cpu) -> bool:
+    request, limit = cpu.request_millicores, cpu.limit_millicores
+    return request is not None and limit is not None and request > limit
+
+
+def _wished(held: Held) -> Iterator[tuple[str, Cpu]]:
+    """What should change of each container, whether or not it can."""
     for container in held.pod.containers:
         admitted = held.admitted.get(container.name)
         if admitted is None or not is_restorable(container):
@@ -98,8 +123,7 @@ def _changes(held: Held) -> dict[str, Cpu]:
         )
         change = difference(spec, wanted)
         if change != Cpu():
-            changes[container.name] = change
-    return changes
+            yield container.name, change
 
 
 def _wanted(

@@ -94,6 +94,39 @@ async def test_values_that_somebody_else_set_are_left_alone(bench: ResizeBench) 
     assert bench.cpu_of("web") == Cpu(20, 200)
 
 
+async def test_a_limit_does_not_come_back_below_a_request_that_somebody_else_has_set(
+    bench: ResizeBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = bench.make(single("web", BURSTABLE))
+    await bench.enforcer.apply([order_for(running, limit=900, admitted=Cpu(20, 500), exactly=True)])
+    bench.kube.resize("web", {"main": {"requests": {"cpu": "600m"}}})
+    await changed(bench, "cut", limit=100)
+    sent = len(bench.patches)
+
+    failed = await bench.enforcer.restore(always)
+
+    assert failed == 0
+    assert bench.cpu_of("web") == Cpu(600, 900)
+    assert bench.cpu_of("cut") == ADMITTED
+    assert len(bench.patches) == sent + 1
+    assert "web/main would have request 600m above limit 500m" in caplog.text
+
+
+async def test_a_request_does_not_come_back_above_a_limit_that_somebody_else_has_set(
+    bench: ResizeBench,
+) -> None:
+    await changed(bench, "web", request=10)
+    bench.kube.resize("web", {"main": {"limits": {"cpu": "15m"}}})
+    bench.look()
+    sent = len(bench.patches)
+
+    failed = await bench.enforcer.restore(always)
+
+    assert failed == 0
+    assert bench.cpu_of("web") == Cpu(10, 15)
+    assert len(bench.patches) == sent
+
+
 async def test_a_shim_that_started_anew_reads_what_the_server_wrote_down(
     bench: ResizeBench,
 ) -> None:
