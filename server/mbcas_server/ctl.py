@@ -89,11 +89,15 @@ def explain(
         raise UsageError(f"{pod!r} is no pod: write POD or NAMESPACE/POD")
     with connected(connection) as client:
         decisions = client.explain(namespace or "default", name)
+        nodes = list({decision.node for decision in decisions})
+        markets = client.markets(nodes=nodes, include_containers=False)
+    frozen = any(market.frozen for market in markets)
     if output is not Output.TABLE:
-        print_plain({"decisions": [to_plain(decision) for decision in decisions]}, output)
+        told = [to_plain(decision) for decision in decisions]
+        print_plain({"frozen": frozen, "decisions": told}, output)
         return
     for decision in decisions:
-        console().print(explain_view(decision))
+        console().print(explain_view(decision, frozen=frozen))
 
 
 @app.command()

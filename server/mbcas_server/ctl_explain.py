@@ -8,8 +8,13 @@ from rich.text import Text
 from mbcas.v1 import market_pb2 as pb
 from mbcas_server.ctl_show import TIMES, cpu, optional, percent, word
 
+FROZEN = (
+    "All writes are stopped: decisions are made, and nothing is sent. Either an operator froze "
+    "them (mbcasctl freeze --off lets them go on), or the server cannot renew its Lease."
+)
 
-def explain_view(decision: pb.Decision) -> RenderableType:
+
+def explain_view(decision: pb.Decision, *, frozen: bool = False) -> RenderableType:
     """Returns the record of one decision in sentences."""
     row = decision.container
     title = Text.assemble(
@@ -36,7 +41,9 @@ def explain_view(decision: pb.Decision) -> RenderableType:
         table.add_row(f"{number} {name}", "\n".join(sentences))
     reason = word(pb.Reason, row.reason)
     answer = Text.assemble(("→ ", "bold"), (reason, "bold yellow"), f"  {decision.summary}")
-    return Group(title, answer, Text(), Padding(table, (0, 0, 0, 2)), _numbers(row), Text())
+    stopped = [Text(f"! {FROZEN}", style="magenta")] if frozen else []
+    steps_shown = Padding(table, (0, 0, 0, 2))
+    return Group(title, answer, *stopped, Text(), steps_shown, _numbers(row), Text())
 
 
 def _declared(row: pb.ContainerMarket) -> list[str]:

@@ -215,6 +215,20 @@ async def test_explain_tells_why_a_container_is_skipped() -> None:
     assert "It cannot be resized: it is a static pod." in done.stdout
 
 
+async def test_explain_tells_that_writes_are_stopped_whatever_the_reason_is() -> None:
+    core = core_with_rows()
+    async with server(core) as world:
+        before = await ctl_of(world, "explain", "static")
+        core.views = {node: replace(view, frozen=True) for node, view in core.views.items()}
+        after = await ctl_of(world, "explain", "static")
+        for_programs = await ctl_of(world, "explain", "static", "-o", "json")
+
+    assert "All writes are stopped" not in before.stdout
+    assert "All writes are stopped" in after.stdout
+    assert "mbcasctl freeze --off" in after.stdout
+    assert json.loads(for_programs.stdout)["frozen"] is True
+
+
 async def test_a_token_may_be_given_in_three_ways_but_once() -> None:
     async with server() as world:
         done = await ctl_of(world, "markets", "--token", "a", "--token-file", "b")

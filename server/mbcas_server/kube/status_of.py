@@ -22,9 +22,7 @@ RESTS = {
 }
 SCARCE = {Reason.RATIONED, Reason.WAITING_SUPPLY, Reason.FLOORS_REDUCED}
 QUIET_KEYS = ("shadowPrice", "lag")  # They move all the time; a new value is not worth a write.
-FROZEN = (
-    "All writes are stopped; where an operator did that, mbcasctl freeze --off lets them go on."
-)
+FROZEN = "All writes are stopped. If an operator did that: mbcasctl freeze --off lets them go on."
 THAWED = "Writes are not stopped."
 
 
