@@ -265,7 +265,10 @@ class _KubernetesCaller:
         for where in dict.fromkeys(("", namespace)):
             if await self._allows(user, _operates(where)):
                 return user.name
-        raise _denied(f"{user.name} may not {_operates(namespace)}, which is what it takes")
+        raise _denied(
+            f"{user.name} may not {_operates(namespace)}, which is what it takes. The chart's "
+            f"account for that has a token by `{_operator_token(self._shim)}`"
+        )
 
     async def _allows(self, user: User, right: Right) -> bool:
         try:
@@ -297,6 +300,13 @@ def _sees(namespace: str) -> Right:
 
 def _operates(namespace: str) -> Right:
     return Right(verb="update", group="mbcas.io", resource="podallocations", namespace=namespace)
+
+
+def _operator_token(shim: str) -> str:
+    """Returns how to get a token of the account that the chart makes beside that of the shims."""
+    namespace, _, name = shim.removeprefix(SERVICE_ACCOUNT).partition(":")
+    operator = f"{name.removesuffix('-shim')}-release"
+    return f"kubectl -n {namespace} create token {operator} --audience {AUDIENCE}"
 
 
 def _unauthenticated(what: str, hint: str = "") -> RefusedError:

@@ -253,6 +253,8 @@ async def test_a_release_takes_the_right_to_update_allocations(
     error = await refusal(call)
     assert error.code() is grpc.StatusCode.PERMISSION_DENIED
     assert "update podallocations.mbcas.io" in (error.details() or "")
+    get_one = "kubectl -n mbcas-system create token mbcas-release --audience mbcas"
+    assert get_one in (error.details() or "")
     assert not world.core.of_type(ReleaseAsked)
 
 
