@@ -11,5 +11,9 @@ class SimulationError(Exception):
     """What was asked for cannot be simulated or read; the message says why and what to do."""
 
 
+class EvaluationError(Exception):
+    """The evaluation cannot be made as asked; the message says why and what to do."""
+
+
 class Interrupted(Exception):  # noqa: N818 - it is a wish, not an error.
     """Somebody asked the run to stop."""

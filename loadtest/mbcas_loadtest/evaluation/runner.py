@@ -1,0 +1,172 @@
+"""Runs jobs on two processes; what is in the cache is not run again.
+
+Every outcome is kept as soon as it is there, so a run that is interrupted, however hard, loses only
+the jobs that were in progress, and goes on from there when it is started again.
+"""
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mbcas_loadtest.clock import monotonic_seconds
+from mbcas_loadtest.evaluation.cache import Cache
+from mbcas_loadtest.evaluation.figures import Figures, figures
+from mbcas_loadtest.evaluation.jobs import (
+    Job,
+    Worlds,
+    container_hours,
+    declared_of,
+    key_of,
+    run_job,
+)
+from mbcas_loadtest.node.tether import die_with_parent
+from mbcas_loadtest.simulation.outcome import Outcome
+
+WORKERS = 2
+GUESSED_HOURS_PER_MINUTE = 5000.0
+"""Container-hours a core simulates in a minute, until it was measured on this machine."""
+
+Execute = Callable[[Job], Outcome]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """A job that came to an end."""
+
+    job: Job
+    wall_seconds: float = 0.0
+    error: str | None = None
+    was_cached: bool = False
+
+
+@dataclass(slots=True)
+class Results:
+    """What came of all jobs."""
+
+    figures: dict[Job, Figures] = field(default_factory=dict)
+    counts: dict[Job, Mapping[str, int]] = field(default_factory=dict)
+    failed: dict[Job, str] = field(default_factory=dict)
+    cached_count: int = 0
+
+
+def estimate_seconds(jobs: Sequence[Job], cache: Cache, *, workers: int = WORKERS) -> float:
+    """Says how long the jobs that are not in the cache will take."""
+    speeds = cache.speeds()
+    guessed = 60.0 / GUESSED_HOURS_PER_MINUTE
+    missing = [job for job in jobs if not cache.has(key_of(job))]
+    return sum(container_hours(job) * speeds.get(job.system, guessed) for job in missing) / workers
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    cache: Cache,
+    *,
+    tell: Callable[[Done], None] = lambda _: None,
+    workers: int = WORKERS,
+    execute: Execute | None = None,
+) -> Results:
+    """Runs what is not cached, and returns the figures of all.
+
+    Args:
+        jobs: Each once.
+        cache: Where outcomes come from and go to.
+        tell: Called for each job as it is done.
+        workers: 0 runs them here, one after the other.
+        execute: What runs a job here; only without workers.
+    """
+    results = Results()
+    missing = []
+    for job in sorted(jobs):
+        outcome = cache.load(key_of(job))
+        if outcome is None:
+            missing.append(job)
+        else:
+            _add(results, job, outcome)
+            results.cached_count += 1
+            tell(Done(job=job, was_cached=True))
+    spent: dict[str, list[float]] = {}
+    ran = (
+        _run_here(missing, cache, execute) if workers == 0 else _run_apart(missing, cache, workers)
+    )
+    for done in ran:
+        if done.error is None:
+            spent.setdefault(done.job.system, []).append(done.wall_seconds / _hours(done.job))
+            found = cache.load(key_of(done.job))
+            assert found is not None, "it was kept just now"
+            _add(results, done.job, found)
+        else:
+            results.failed[done.job] = done.error
+        tell(done)
+    if spent:
+        cache.store_speeds({name: sum(each) / len(each) for name, each in spent.items()})
+    cache.prune()
+    return results
+
+
+def _add(results: Results, job: Job, outcome: Outcome) -> None:
+    results.figures[job] = figures(outcome, batch=declared_of(job.scenario).batch)
+    results.counts[job] = outcome.counts
+
+
+def _hours(job: Job) -> float:
+    return max(container_hours(job), 1e-9)
+
+
+def _run_here(jobs: Sequence[Job], cache: Cache, execute: Execute | None) -> Iterator[Done]:
+    worlds = Worlds()
+    for job in jobs:
+        started = monotonic_seconds()
+        outcome = execute(job) if execute is not None else run_job(job, worlds)
+        cache.store(key_of(job), outcome)
+        yield Done(job=job, wall_seconds=monotonic_seconds() - started)
+
+
+def _run_apart(jobs: Sequence[Job], cache: Cache, workers: int) -> Iterator[Done]:
+    if not jobs:
+        return
+    context = multiprocessing.get_context("spawn")  # A progress bar has threads: no fork.
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_prepare, initargs=(cache.folder,)
+    ) as pool:
+        futures: dict[Future[float], Job] = {pool.submit(_work, job): job for job in jobs}
+        try:
+            for future in as_completed(futures):
+                error = future.exception()
+                yield Done(
+                    job=futures[future],
+                    wall_seconds=future.result() if error is None else 0.0,
+                    error=None if error is None else f"{type(error).__name__}: {error}",
+                )
+        except (KeyboardInterrupt, GeneratorExit):
+            for process in multiprocessing.active_children():
+                process.kill()  # What they had finished is kept.
+            raise
+
+
+@dataclass(slots=True)
+class _Worker:
+    """What a process keeps between its jobs."""
+
+    worlds: Worlds = field(default_factory=Worlds)
+    cache: Cache | None = None
+
+
+_WORKER = _Worker()
+
+
+def _prepare(folder: Path) -> None:
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: one answers.
+    _WORKER.cache = Cache(folder)
+
+
+def _work(job: Job) -> float:
+    """Runs a job in a process of the pool and keeps its outcome; returns the time it took."""
+    assert _WORKER.cache is not None, "prepared when the process began"
+    started = monotonic_seconds()
+    outcome = run_job(job, _WORKER.worlds)
+    _WORKER.cache.store(key_of(job), outcome)
+    return monotonic_seconds() - started
