@@ -75,12 +75,12 @@ def _conditions(seen: Seen, old: Mapping[str, object], unix_seconds: float) -> l
     """Returns each condition; where it says something, in the words of the first it is about."""
     decisions = seen.decisions
     behind = [each for each in decisions if not _is_applied(each.container)]
-    frozen = seen.market.frozen
+    frozen, nobody = seen.market.frozen, list[DecisionView]()
     told = (
         ("Applied", not behind, behind, "AsDesired", "What was sent is in force."),
         ("Rationed", *_any(decisions, SCARCE), "CpuSuffices", "CPU is not scarce for it."),
         ("Resting", *_any(decisions, RESTS), "NotResting", "Nothing makes it rest."),
-        ("Frozen", frozen, [], *(("Frozen", FROZEN) if frozen else ("NotFrozen", THAWED))),
+        ("Frozen", frozen, nobody, *(("Frozen", FROZEN) if frozen else ("NotFrozen", THAWED))),
     )
     now = datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     before = _by_type(old)
