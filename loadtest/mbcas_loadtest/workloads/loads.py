@@ -5,6 +5,7 @@ shorter run is the beginning of a longer one. The noise of single periods comes 
 """
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
@@ -155,6 +156,54 @@ class Steps:
         return np.asarray(self.millicores, np.float32)[at]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wave:
+    """A sine around the mean."""
+
+    mean_millicores: float
+    amplitude: float
+    """Share of the mean, below 1."""
+    period_seconds: float
+    phase_seconds: float
+
+    def draw(self, generator: np.random.Generator, periods: int) -> Profile:
+        del generator
+        angle = 2.0 * np.pi * (_times(periods) + self.phase_seconds) / self.period_seconds
+        profile: Profile = (self.mean_millicores * (1.0 + self.amplitude * np.sin(angle))).astype(
+            np.float32
+        )
+        return profile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wander:
+    """Wanders around the mean, a value a second: a slow autoregressive part and a white one."""
+
+    mean_millicores: float
+    slow_spread: float
+    """Standard deviation over the mean of the slow part."""
+    slow_seconds: float
+    """In this time its autocorrelation falls to 1/e."""
+    white_spread: float
+    least_ratio: float
+    """Over the mean; values are clipped to these bounds."""
+    most_ratio: float
+
+    def draw(self, generator: np.random.Generator, periods: int) -> Profile:
+        seconds = -(-periods // PERIODS_PER_SECOND)
+        keeps = np.exp(-1.0 / self.slow_seconds)
+        # Both draws of a second come one after the other: a shorter run is the beginning.
+        shocks = generator.standard_normal((seconds, 2))
+        moves = shocks[:, 0] * np.sqrt(1.0 - keeps**2)
+        slow = accumulate(
+            moves.tolist(), lambda last, move: keeps * last + move, initial=shocks[0, 1]
+        )
+        ratio = 1.0 + self.slow_spread * np.fromiter(slow, np.float64, seconds + 1)[1:]
+        ratio += self.white_spread * shocks[:, 1]
+        held = np.clip(ratio, self.least_ratio, self.most_ratio) * self.mean_millicores
+        return np.repeat(held.astype(np.float32), PERIODS_PER_SECOND)[:periods]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # Arrays have no single ==.
 class Samples:
     """Means that were measured, each held until the next."""
@@ -171,7 +220,7 @@ class Samples:
 
 def _times(periods: int) -> FloatArray:
     """Returns the middle of each period, in seconds: no step falls on one by rounding."""
-    times: FloatArray = (np.arange(periods) + 0.5) * CPU_PERIOD_SECONDS
+    times: FloatArray = (np.arange(periods, dtype=np.float64) + 0.5) * CPU_PERIOD_SECONDS
     return times
 
 

@@ -1,0 +1,253 @@
+"""Reads recorded series: CSV, plain or gzipped, `series_id,t_seconds,VALUE` in long format.
+
+The unit is the name of the value's column: `cpu_millicores`, `rps` (requests per second), or
+`level` (a shape without a unit). Wide files have further columns; one of these three counts, the
+others are left alone. Lines of a series stand together, times ascend from 0 or later.
+
+Whatever is wrong ends in a TraceError that names the file, the line and the field.
+"""
+
+import csv
+import gzip
+import math
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TextIO
+
+import numpy as np
+
+from mbcas_core.units import MAX_MILLICORES, FloatArray
+
+Unit = Literal["cpu_millicores", "rps", "level"]
+
+UNITS: tuple[Unit, ...] = ("cpu_millicores", "rps", "level")
+KEY_COLUMNS = ("series_id", "t_seconds")
+ROWS_MAX = 5_000_000
+"""Of a file; the largest of the traces this was written for has a tenth of it."""
+LINE_CHARACTERS_MAX = 10_000
+SHOWN_IDS_MAX = 5
+GAP_STEPS = 3.0
+"""A step longer than this many median steps is a gap: samples are missing there."""
+_TIME_MAX = 1e10  # Three centuries.
+_VALUE_MAX: dict[Unit, float] = {"cpu_millicores": MAX_MILLICORES, "rps": 1e9, "level": 1e12}
+
+
+class TraceError(Exception):
+    """A trace cannot be used; the message names file, line and field, and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """Samples are missing before this line."""
+
+    line: int
+    from_seconds: float
+    to_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # Arrays have no single ==.
+class Series:
+    """One recorded series."""
+
+    path: Path
+    series_id: str
+    unit: Unit
+    t_seconds: FloatArray
+    """(k,) ascending."""
+    values: FloatArray
+    """(k,) not negative, in the unit; each holds from its time until the next."""
+    sample_seconds: float
+    """Median step."""
+    gaps: tuple[Gap, ...]
+
+    @property
+    def duration_seconds(self) -> float:
+        """From the first sample to the end of the last."""
+        return float(self.t_seconds[-1] - self.t_seconds[0] + self.sample_seconds)
+
+
+def read_series(
+    path: Path, series_id: str | None = None, *, column: Unit | None = None, may_gap: bool = False
+) -> Series:
+    """Reads one series.
+
+    Args:
+        path: A .csv or .csv.gz file.
+        series_id: Which; may be left out where the file holds only one.
+        column: Which unit, where a wide file has several.
+        may_gap: Return a series with gaps; otherwise the first gap is an error.
+
+    Raises:
+        TraceError: The file or the series cannot be used.
+    """
+    with _open(path) as text:
+        rows = _rows(path, text)
+        header = next(rows, (1, []))[1]
+        unit = _find_unit(path, header, column)
+        reading = _Reading(path, unit, [header.index(name) for name in (*KEY_COLUMNS, unit)])
+        for line, row in rows:
+            if len(row) != len(header):
+                raise _error(
+                    path, line, "line", f"has {len(row)} fields, the header has {len(header)}"
+                )
+            reading.add(line, row, series_id)
+    return reading.finish(series_id, may_gap=may_gap)
+
+
+def _open(path: Path) -> TextIO:
+    try:
+        with path.open("rb") as raw:
+            is_zipped = raw.read(2) == b"\x1f\x8b"
+        if is_zipped:
+            return gzip.open(path, "rt", encoding="utf-8", newline="")
+        return path.open(encoding="utf-8", newline="")
+    except OSError as error:
+        raise TraceError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _rows(path: Path, text: TextIO) -> Iterator[tuple[int, list[str]]]:
+    """Yields line numbers and fields; empty lines are left out."""
+    reader = csv.reader(_lines(path, text), strict=True)
+    try:
+        for count, row in enumerate(reader):
+            if count > ROWS_MAX:
+                raise _error(path, reader.line_num, "line", f"is beyond {ROWS_MAX} rows")
+            if row:
+                yield reader.line_num, [field.strip() for field in row]
+    except csv.Error as error:
+        raise _error(path, reader.line_num, "line", f"is no CSV: {error}") from error
+    except UnicodeDecodeError as error:
+        raise _error(path, reader.line_num + 1, "line", "is not UTF-8") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise _error(path, reader.line_num + 1, "line", f"cannot be unpacked: {error}") from error
+
+
+def _lines(path: Path, text: TextIO) -> Iterator[str]:
+    """Yields lines, none of them too long: a line without end would fill the memory."""
+    number = 0
+    while line := text.readline(LINE_CHARACTERS_MAX + 1):
+        number += 1
+        if len(line) > LINE_CHARACTERS_MAX:
+            raise _error(path, number, "line", f"is longer than {LINE_CHARACTERS_MAX} characters")
+        yield line
+
+
+def _find_unit(path: Path, header: Sequence[str], column: Unit | None) -> Unit:
+    for name in KEY_COLUMNS:
+        if name not in header:
+            raise _error(
+                path, 1, name, f"is missing; the columns are {', '.join(header) or 'none'}"
+            )
+    if len(set(header)) < len(header):
+        raise _error(path, 1, "header", "names a column twice")
+    allowed = UNITS if column is None else (column,)
+    found = [unit for unit in allowed if unit in header]
+    if not found:
+        raise _error(
+            path,
+            1,
+            "header",
+            f"has {', '.join(header)}; the value's column must be one of {', '.join(allowed)}, "
+            "in that unit (1000 millicores are one core)",
+        )
+    if len(found) > 1:
+        raise _error(path, 1, "header", f"has {' and '.join(found)}: say which column")
+    return found[0]
+
+
+class _Reading:
+    """The wanted series, as far as it was read."""
+
+    def __init__(self, path: Path, unit: Unit, places: Sequence[int]) -> None:
+        self._path, self._unit = path, unit
+        self._id_at, self._time_at, self._value_at = places
+        self._ids: dict[str, None] = {}
+        self._last_id = ""
+        self._lines: list[int] = []
+        self._times: list[float] = []
+        self._values: list[float] = []
+
+    def add(self, line: int, row: Sequence[str], series_id: str | None) -> None:
+        found = row[self._id_at]
+        if found != self._last_id:
+            self._begin(line, found)
+        # Without a wanted one the first is read; a second is refused at the end.
+        if found != (series_id or next(iter(self._ids))):
+            return
+        time = self._number(line, "t_seconds", row[self._time_at], _TIME_MAX)
+        value = self._number(line, self._unit, row[self._value_at], _VALUE_MAX[self._unit])
+        if self._times and time <= self._times[-1]:
+            raise _error(
+                self._path,
+                line,
+                "t_seconds",
+                f"is {time:g} after {self._times[-1]:g}; times must ascend",
+            )
+        self._lines.append(line)
+        self._times.append(time)
+        self._values.append(value)
+
+    def _begin(self, line: int, found: str) -> None:
+        if not found:
+            raise _error(self._path, line, "series_id", "is empty")
+        if found in self._ids:
+            raise _error(
+                self._path, line, "series_id", f"is {found} again: its lines must stand together"
+            )
+        self._ids[found] = None
+        self._last_id = found
+
+    def _number(self, line: int, field: str, text: str, most: float) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            raise _error(self._path, line, field, f"is {text!r}, must be a number") from None
+        if not math.isfinite(number) or not 0 <= number <= most:
+            raise _error(self._path, line, field, f"is {text}, must be from 0 to {most:g}")
+        return number
+
+    def finish(self, series_id: str | None, *, may_gap: bool) -> Series:
+        wanted = self._choose(series_id)
+        if len(self._times) < 2:  # noqa: PLR2004 - one sample has no step.
+            raise _error(self._path, self._lines[0], "series_id", f"{wanted} has a single sample")
+        times = np.array(self._times)
+        steps = np.diff(times)
+        sample_seconds = float(np.median(steps))
+        gaps = tuple(
+            Gap(line=self._lines[i + 1], from_seconds=self._times[i], to_seconds=self._times[i + 1])
+            for i in np.flatnonzero(steps > GAP_STEPS * sample_seconds)
+        )
+        if gaps and not may_gap:
+            raise _error(
+                self._path,
+                gaps[0].line,
+                "t_seconds",
+                f"is {gaps[0].to_seconds:g} after {gaps[0].from_seconds:g}: samples are missing, "
+                f"{wanted} has one every {sample_seconds:g} s",
+            )
+        return Series(
+            path=self._path,
+            series_id=wanted,
+            unit=self._unit,
+            t_seconds=times,
+            values=np.array(self._values),
+            sample_seconds=sample_seconds,
+            gaps=gaps,
+        )
+
+    def _choose(self, series_id: str | None) -> str:
+        names = list(self._ids)
+        shown = ", ".join(names[:SHOWN_IDS_MAX]) + (", ..." if len(names) > SHOWN_IDS_MAX else "")
+        if not names:
+            raise _error(self._path, 2, "line", "is missing: there are no samples")
+        if series_id is None and len(names) > 1:
+            raise _error(self._path, 1, "series_id", f"say which of {len(names)}: {shown}")
+        if series_id is not None and series_id not in self._ids:
+            raise _error(self._path, 1, "series_id", f"{series_id} is not in the file, but {shown}")
+        return series_id or names[0]
+
+
+def _error(path: Path, line: int, field: str, what: str) -> TraceError:
+    return TraceError(f"{path}:{line}: {field}: {what}")
