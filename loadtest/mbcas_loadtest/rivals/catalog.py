@@ -1,6 +1,21 @@
 """All systems by name. A module adds its entry here, one line each."""
 
-from mbcas_loadtest.rivals import autopilot, k8s_cpu, one_shot, static, three_sigma, vpa
+from mbcas_loadtest.rivals import (
+    aimd,
+    autopilot,
+    captain,
+    escra,
+    headroom,
+    k8s_cpu,
+    koordinator_burst,
+    max_min,
+    one_shot,
+    parties,
+    static,
+    three_sigma,
+    tower_lite,
+    vpa,
+)
 from mbcas_loadtest.simulation.system import Rival
 
 _ENTRIES: tuple[Rival, ...] = (
@@ -17,6 +32,16 @@ _ENTRIES: tuple[Rival, ...] = (
     k8s_cpu.K8S_CPU_FAST,
     one_shot.KRR,
     one_shot.CRANE,
+    captain.CAPTAIN,
+    captain.CAPTAIN_API,
+    tower_lite.TOWER_LITE,
+    parties.PARTIES,
+    escra.ESCRA,
+    koordinator_burst.KOORDINATOR_QUOTA,
+    koordinator_burst.KOORDINATOR_AUTO,
+    headroom.HEADROOM,
+    aimd.AIMD,
+    max_min.MAX_MIN,
 )
 
 RIVALS: dict[str, Rival] = {rival.name: rival for rival in _ENTRIES}

@@ -11,9 +11,13 @@ USEC_PER_MILLICORE_PERIOD = 100.0
 FLOOR_MILLICORES = 10.0  # Smaller limits act as this much: kubernetes.md, row 53.
 
 
-def one_number(millicores: FloatArray) -> Settings:
-    """Returns request = limit, in whole millicores, at least what the kernel takes; no burst."""
-    number = np.ceil(np.maximum(millicores, FLOOR_MILLICORES))
+def one_number(millicores: FloatArray, *, is_whole: bool = True) -> Settings:
+    """Returns request = limit, at least what the kernel takes; no burst.
+
+    Whole millicores are what the API takes; a cgroup counts in microseconds.
+    """
+    number = np.maximum(millicores, FLOOR_MILLICORES)
+    number = np.ceil(number) if is_whole else number
     return Settings(
         request_millicores=number,
         limit_millicores=number,
@@ -26,6 +30,11 @@ def declared_millicores(declared: Declared) -> FloatArray:
     limit: IntArray = declared.limit_millicores
     number: FloatArray = np.where(limit > 0, limit, declared.request_millicores).astype(np.float64)
     return number
+
+
+def spread(values: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """Returns an array (m, n) of its own of what is declared, (n,) or (m, n); empty if m is 0."""
+    return np.broadcast_to(values, shape).copy() if shape[0] else np.zeros(shape)
 
 
 def mean_millicores(usage_usec: FloatArray) -> FloatArray:

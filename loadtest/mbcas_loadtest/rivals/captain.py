@@ -1,0 +1,167 @@
+"""Captain of Autothrottle: a limit that holds a container at a share of throttled periods.
+
+**Rule** (microsoft/autothrottle, worker-daemon.py, class CaptainScaler, commit d237d7f; NSDI 2024).
+Every 100 ms a period's throttling and usage are taken in. Every second, with `ratio` the share of
+its periods that were throttled and `target` the knob:
+
+    margin = max(0, margin + ratio - target)                       from 3
+    ratio > 3 target:  limit = limit (1 + ratio - 3 target)
+    otherwise:         proposal = peak + margin x deviation        of the last 50 periods
+                       proposal <= 0.9 limit:  limit = max(limit / 2, proposal), a cut
+
+In any period of the second after a cut, if ratio > 3 target by then (ten periods count, throttled
+or not yet over), the cut is undone and repaid: limit = 2 x the limit before the cut - limit, margin
+grows by ratio - target, and the second's count starts anew. The deviation is the sample's (n - 1),
+over periods before the container's first too, which count as unused. Least limit: 10m.
+
+**Ours.** A container starts from what was declared (there: 1 core, in its experiments all 32), and
+no limit exceeds the node, where it would change nothing but the waste. `captain` writes as at its
+home. `captain-api` gets the same ten periods once a second, as MBCAS's shim reports them, looks for
+a rollback then and no earlier, and sends what it wants through the API.
+
+**Example.** Target 0.1, limit 1000m, margin 3, usage 200m in all of 50 periods, nothing throttled:
+margin 2.9, proposal 200m, so limit 500m. Four of the next ten periods throttled: 0.4 > 0.3 at the
+fourth, limit 2 x 1000 - 500 = 1500m, margin 3.2.
+"""
+
+import numpy as np
+
+from mbcas_core.units import BoolArray, FloatArray, IntArray
+from mbcas_loadtest.rivals.one_number import (
+    FLOOR_MILLICORES,
+    USEC_PER_MILLICORE_PERIOD,
+    declared_millicores,
+    one_number,
+    spread,
+)
+from mbcas_loadtest.simulation.system import Actuation, Rival, Seen, Settings
+from mbcas_loadtest.simulation.world import PERIODS_PER_SECOND, Declared
+
+TARGETS = (0.0, 0.02, 0.04, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3)
+"""evaluation.py, `tower_targets`."""
+HISTORY_PERIODS = 50
+FIRST_MARGIN = 3.0
+CUT_RATIO = 0.9
+"""A proposal above this share of the limit is left alone."""
+LEAST_RATIO = 0.5
+"""No cut leaves less than this share of the limit."""
+ALARM_FACTOR = 3.0
+
+
+class Captain:
+    """Captains of all containers; `target_ratio` (m, n), or one for all, may be set at any time."""
+
+    def __init__(
+        self,
+        declared: Declared,
+        target_ratio: FloatArray | float,
+        *,
+        interval_periods: int = 1,
+        actuation: Actuation = Actuation.DIRECT,
+    ) -> None:
+        assert PERIODS_PER_SECOND % interval_periods == 0, "a second is a whole number of steps"
+        self.interval_periods = interval_periods
+        self.actuation = actuation
+        self.target_ratio = target_ratio
+        self._first_millicores = declared_millicores(declared)
+        self._most_millicores = max(declared.cpus * 1000.0, FLOOR_MILLICORES)
+        self._start((0, 0))
+
+    def _start(self, shape: tuple[int, ...]) -> None:
+        self.limit_millicores = spread(self._first_millicores, shape)
+        self._before_millicores = self.limit_millicores
+        """Before the last second's decision."""
+        self.margin: FloatArray = np.full(shape, FIRST_MARGIN)
+        self._is_cut: BoolArray = np.zeros(shape, np.bool_)
+        self._throttled: IntArray = np.zeros(shape, np.int64)
+        """Periods, of this second or since a rollback in it."""
+        self._usage_usec: FloatArray = np.zeros((HISTORY_PERIODS, *shape))
+        self._next = 0
+        """Where the next usage goes."""
+
+    def step(self, seen: Seen) -> Settings | None:
+        if self.limit_millicores.shape != seen.exists.shape:
+            self._start(seen.exists.shape)
+        steps = seen.usage_usec.shape[0]
+        self._usage_usec[self._next : self._next + steps] = seen.usage_usec
+        self._next = (self._next + steps) % HISTORY_PERIODS
+        self._throttled += seen.throttled.sum(axis=0)
+        is_changed = self._roll_back()
+        if seen.period % PERIODS_PER_SECOND == 0:
+            self._decide()
+            is_changed = True
+        if not seen.exists.all():
+            self._forget(~seen.exists)
+            is_changed = True
+        if not is_changed:
+            return None
+        return one_number(self.limit_millicores, is_whole=self.actuation is Actuation.API)
+
+    def _roll_back(self) -> bool:
+        if not self._is_cut.any():
+            return False
+        ratio = self._throttled / PERIODS_PER_SECOND
+        bad = self._is_cut & (ratio > ALARM_FACTOR * self.target_ratio)
+        if not bad.any():
+            return False
+        repaid = 2.0 * self._before_millicores - self.limit_millicores
+        self.limit_millicores = np.where(bad, self._within(repaid), self.limit_millicores)
+        self.margin = np.where(bad, self.margin + (ratio - self.target_ratio), self.margin)
+        self._throttled[bad] = 0
+        self._is_cut = self._is_cut & ~bad
+        return True
+
+    def _decide(self) -> None:
+        ratio = self._throttled / PERIODS_PER_SECOND
+        limit = self.limit_millicores
+        self.margin = np.maximum(0.0, self.margin + (ratio - self.target_ratio))
+        excess = ratio - ALARM_FACTOR * self.target_ratio
+        used = self._usage_usec
+        proposal = used.max(axis=0) + used.std(axis=0, ddof=1) * self.margin
+        proposal /= USEC_PER_MILLICORE_PERIOD
+        is_alarm = excess > 0.0
+        self._is_cut = ~is_alarm & (proposal <= CUT_RATIO * limit)
+        cut = np.where(self._is_cut, np.maximum(LEAST_RATIO * limit, proposal), limit)
+        wanted = np.where(is_alarm, limit * (1.0 + np.maximum(excess, 0.0)), cut)
+        self._before_millicores = limit
+        self.limit_millicores = self._within(wanted)
+        self._throttled[...] = 0
+
+    def _forget(self, gone: BoolArray) -> None:
+        """Whoever comes next in these places starts anew."""
+        self.limit_millicores = np.where(gone, self._first_millicores, self.limit_millicores)
+        self.margin = np.where(gone, FIRST_MARGIN, self.margin)
+        self._is_cut = self._is_cut & ~gone
+        self._throttled[gone] = 0
+        self._usage_usec[:, gone] = 0.0
+
+    def _within(self, millicores: FloatArray) -> FloatArray:
+        within: FloatArray = np.clip(millicores, FLOOR_MILLICORES, self._most_millicores)
+        return within
+
+
+def _captain(declared: Declared, knob: float) -> Captain:
+    return Captain(declared, knob)
+
+
+def _captain_api(declared: Declared, knob: float) -> Captain:
+    return Captain(declared, knob, interval_periods=PERIODS_PER_SECOND, actuation=Actuation.API)
+
+
+_SOURCE = "microsoft/autothrottle, worker-daemon.py, CaptainScaler, commit d237d7f (NSDI 2024)"
+CAPTAIN = Rival(
+    name="captain",
+    make=_captain,
+    knob="throttle target",
+    default=0.06,
+    sweep=TARGETS,
+    source=_SOURCE,
+)
+CAPTAIN_API = Rival(
+    name="captain-api",
+    make=_captain_api,
+    knob="throttle target",
+    default=0.06,
+    sweep=TARGETS,
+    source=f"{_SOURCE}; through the Kubernetes API with one report a second",
+)
