@@ -195,10 +195,9 @@ class Wander:
         # Both draws of a second come one after the other: a shorter run is the beginning.
         shocks = generator.standard_normal((seconds, 2))
         moves = shocks[:, 0] * np.sqrt(1.0 - keeps**2)
-        slow = accumulate(
-            moves.tolist(), lambda last, move: keeps * last + move, initial=shocks[0, 1]
-        )
-        ratio = 1.0 + self.slow_spread * np.fromiter(slow, np.float64, seconds + 1)[1:]
+        moves[0] = shocks[0, 0]  # It starts as it goes on.
+        slow = accumulate(moves.tolist(), lambda last, move: keeps * last + move)
+        ratio = 1.0 + self.slow_spread * np.fromiter(slow, np.float64, seconds)
         ratio += self.white_spread * shocks[:, 1]
         held = np.clip(ratio, self.least_ratio, self.most_ratio) * self.mean_millicores
         return np.repeat(held.astype(np.float32), PERIODS_PER_SECOND)[:periods]

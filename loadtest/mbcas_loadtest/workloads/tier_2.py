@@ -1,4 +1,4 @@
-"""Tier 2 of evaluation.md F.1: delays, batch beside services, periods, ramps, real request rates."""
+"""Tier 2 of evaluation.md F.1: delays, batch beside services, periods, ramps, request rates."""
 
 from dataclasses import replace
 from functools import partial

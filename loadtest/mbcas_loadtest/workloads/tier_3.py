@@ -22,6 +22,7 @@ RESTART_SECONDS = 10.0
 
 AWAY_SECONDS = (((1_500.0, 1_620.0),), ((1_530.0, 1_700.0),), (), ())
 """When each replica is away; the second falls under the load of the first."""
+PODS_BY_NAMESPACE = ("blue-0", "blue-1", "blue-2", "green-0", "green-1", "green-2")
 RETRY_FACTOR = 1.25
 """Callers ask again while replicas are missing: modelled, not measured."""
 
@@ -61,20 +62,21 @@ def _quota_namespaces(dice: Dice, seconds: int) -> Node:
     del seconds
     phase = dice.of_node().uniform(0.0, 900.0)
     containers = []
-    for i in range(6):
+    for i, name in enumerate(PODS_BY_NAMESPACE):
         generator = dice.of_container(i)
         busy = generator.uniform(700.0, 1_300.0)
+        turn = 900.0 if name.startswith("green") else 0.0
         load = Periodic(
             low_millicores=busy * generator.uniform(0.1, 0.3),
             high_millicores=busy,
             period_seconds=1_800.0,
             peak_seconds=1_000.0,
-            phase_seconds=phase + (900.0 if i >= 3 else 0.0) + generator.uniform(0.0, 60.0),
+            phase_seconds=phase + turn + generator.uniform(0.0, 60.0),
         )
         containers.append(
             draw_service(
                 generator,
-                f"{'blue' if i < 3 else 'green'}-{i % 3}",
+                name,
                 load,
                 mean_millicores=busy,
                 declared_millicores=2_000.0 / 3.0,
