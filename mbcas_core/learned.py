@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 from mbcas_core import recall
 from mbcas_core.errors import FieldError, InvalidInputError
-from mbcas_core.recall import COLUMNS, LONG_AGO_SECONDS, Learned
+from mbcas_core.recall import COLUMNS, LONG_AGO_SECONDS, PURSE, REST_MAX_SECONDS, Learned
 from mbcas_core.rounds import Rounds
 from mbcas_core.state import Recalled, State
 from mbcas_core.units import MAX_MILLICORES, BoolArray
 
-VERSION = 1
+VERSION = 2
 KEYS = {"pod_uid": 128, "container": 253}
 """Names of the key columns, and the most characters of each."""
 COUNT_MAX = 1 << 53  # What a float64 still counts one by one.
-NAN_COLUMNS = frozenset({"bursts.quiet", "bursts.peaks", "windows.mean"})
+NAN_COLUMNS = frozenset({"bursts.quiet", "bursts.peaks", "windows.mean", PURSE.name})
 """NaN stands for "nothing yet" in these alone."""
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -131,4 +131,7 @@ def _find_bad(learned: Learned, column: NDArray[np.generic]) -> BoolArray:
 def _find_most(learned: Learned, column: NDArray[np.generic]) -> float:
     if learned.is_time:
         return LONG_AGO_SECONDS
-    return float(COUNT_MAX if column.dtype.kind == "i" else MAX_MILLICORES)
+    if learned.is_deadline:
+        return REST_MAX_SECONDS
+    is_count = column.dtype.kind == "i" or learned is PURSE
+    return float(COUNT_MAX if is_count else MAX_MILLICORES)

@@ -51,12 +51,16 @@ class CreditTable(Table):
 
     endowed: BoolArray = column(np.bool_, fill=False)
     balance: IntArray = column()
+    restored: FloatArray = column(np.float64, fill=np.nan)
+    """What was in it before it is filled here; NaN: nobody knows of any."""
 
 
 def endow(
     table: CreditTable, pods: IntArray, admitted_millicores: IntArray, *, per_core: int
 ) -> IntArray:
     """Fills the purses of pods seen for the first time; returns the most that each may hold.
+
+    One that an earlier server knew gets what it held then, if it may hold that much.
 
     Args:
         table: Changed.
@@ -65,10 +69,12 @@ def endow(
         per_core: Credits for each core of these.
     """
     endowment: IntArray = admitted_millicores * per_core // MILLICORES_PER_CORE
-    new = ~table.endowed[pods]
-    table.balance[pods[new]] = endowment[new]
-    table.endowed[pods[new]] = True
     most: IntArray = endowment * PURSES_MAX
+    new, restored = ~table.endowed[pods], table.restored[pods]
+    known = ~np.isnan(restored)
+    held = np.where(known, np.minimum(np.where(known, restored, 0.0), most), endowment)
+    table.balance[pods[new]] = held[new].astype(np.int64)
+    table.endowed[pods[new]] = True
     return most
 
 
