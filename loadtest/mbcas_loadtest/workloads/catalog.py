@@ -1,9 +1,9 @@
-"""All scenarios by name, evaluation.md F.1 and the table of its section 2."""
+"""All scenarios by name, evaluation.md F.1, the table of its section 2, traces."""
 
 from collections.abc import Sequence
 
 from mbcas_loadtest.simulation.world import World
-from mbcas_loadtest.workloads import table_2, tier_1, tier_2, tier_3
+from mbcas_loadtest.workloads import recorded, table_2, tier_1, tier_2, tier_3
 from mbcas_loadtest.workloads.scenario import Scenario, draw_world
 
 _ENTRIES: tuple[Scenario, ...] = (
@@ -11,6 +11,7 @@ _ENTRIES: tuple[Scenario, ...] = (
     *tier_2.SCENARIOS,
     *tier_3.SCENARIOS,
     *table_2.SCENARIOS,
+    *recorded.SCENARIOS,
 )
 
 SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in _ENTRIES}

@@ -30,8 +30,10 @@ class Tier(StrEnum):
     SHOULD = "T2"
     NICE = "T3"
     TABLE_2 = "table-2"
+    RECORDED = "traces"
+    """A recorded series, replayed."""
     CUSTOM = "custom"
-    """From a scenario file or a trace."""
+    """From a scenario file."""
 
 
 class Dice:
@@ -101,7 +103,7 @@ class Scenario:
     title: str
     shows: str
     """What a system can win or lose here, in one sentence."""
-    modelled: str = "everything: demand, noise and what is declared are drawn"
+    modelled: str = "nothing is measured; modelled: demand, noise and what is declared"
     """What of it is measured and what is modelled."""
     seconds: int = HOUR_SECONDS
     warmup_seconds: int = WARMUP_SECONDS

@@ -93,12 +93,13 @@ def _scenario(
         )
         return Node(containers=(one,), cpus=CPUS)
 
+    measured = RATES_MODELLED.get(name, "nothing is measured")
     return Scenario(
         name=f"table-2-{name}",
         tier=Tier.TABLE_2,
         title=f"{title}, CV {cv} of 100 ms",
         shows="how the prototype's figures compare with what is measured now",
-        modelled=RATES_MODELLED.get(name, "everything") + "; modelled: Gamma work a period",
+        modelled=f"{measured}; modelled: all else, as Gamma work",
         seconds=SECONDS,
         draw_node=draw_node,
     )

@@ -186,8 +186,8 @@ SCENARIOS = (
         tier=Tier.NICE,
         title="Two namespaces declare half a node each and are busy by turns",
         shows="whether what one leaves reaches the other, and comes back in time",
-        modelled="everything; a ResourceQuota is what the pods of a namespace declare together, "
-        "nothing else enforces it",
+        modelled="nothing is measured; a ResourceQuota is what the pods of a namespace declare "
+        "together, nothing else enforces it",
         draw_node=_quota_namespaces,
     ),
     Scenario(
@@ -195,7 +195,8 @@ SCENARIOS = (
         tier=Tier.NICE,
         title="Two of four replicas are lost one after the other; the others get their load",
         shows="whether the survivors are given enough before they fail too",
-        modelled="everything; that callers ask a quarter more while replicas are missing, too",
+        modelled="nothing is measured; that callers ask a quarter more while replicas are missing "
+        "is modelled too",
         draw_node=_cascading_failure,
     ),
     *(
