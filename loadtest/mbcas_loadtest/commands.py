@@ -92,3 +92,26 @@ def demo(  # noqa: PLR0913, PLR0917 - each is a flag.
             raise typer.Exit(1) from None
     picture = "" if picture_path is None else f"  picture: {picture_path}"
     typer.echo(f"Report: {html_path}  figures: {json_path}{picture}")
+
+
+@app.command()
+def replay(  # noqa: PLR0917 - each is a flag.
+    rival: Annotated[str, typer.Option(help="A system of the catalog, such as vpa.")],
+    trace: Annotated[Path, typer.Option(help="CSV or CSV.GZ: series_id,t_seconds,cpu_millicores.")],
+    series: Annotated[
+        str | None, typer.Option(help="Which series_id; needed where the file holds several.")
+    ] = None,
+    knob: Annotated[float | None, typer.Option(help="Of the system; left out: its own.")] = None,
+    declared: Annotated[
+        int | None,
+        typer.Option(min=10, help="Millicores of the manifest; left out: the highest sample."),
+    ] = None,
+    minutes: Annotated[int | None, typer.Option(min=1, help="Only so many.")] = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Where every minute goes.")
+    ] = None,
+) -> None:
+    """Shows what one system would have set over one recorded series of CPU usage."""
+    from mbcas_loadtest.rivals.commands import replay_trace  # noqa: PLC0415 - loaded when used.
+
+    replay_trace(rival, trace, series, knob, declared, minutes, json_path)

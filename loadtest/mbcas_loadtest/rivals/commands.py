@@ -1,0 +1,48 @@
+"""What the command `replay` does: finds the system, reads the trace, prints and writes."""
+
+import json
+import sys
+from pathlib import Path
+
+import typer
+
+from mbcas_loadtest.rivals.catalog import RIVALS
+from mbcas_loadtest.rivals.replay import replay, show, to_json
+from mbcas_loadtest.workloads.traces import TraceError, read_series
+
+
+def replay_trace(  # noqa: PLR0917 - each is a flag.
+    rival_name: str,
+    trace: Path,
+    series_id: str | None,
+    knob: float | None,
+    declared_millicores: int | None,
+    minutes: int | None,
+    json_path: Path | None,
+) -> None:
+    """Replays one series; bad input ends with status 2 (flags) or 1 (the trace), and a message."""
+    if rival_name not in RIVALS:
+        known = ", ".join(sorted(RIVALS))
+        raise typer.BadParameter(f"--rival {rival_name}: there are {known}")
+    rival = RIVALS[rival_name]
+    if knob is not None and rival.sweep and not min(rival.sweep) <= knob <= max(rival.sweep):
+        allowed = f"from {min(rival.sweep):g} to {max(rival.sweep):g}"
+        raise typer.BadParameter(f"--knob {knob:g}: {rival.knob} must be {allowed}")
+    if json_path is not None and not json_path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"--json {json_path}: there is no such folder to write it to")
+    try:
+        series = read_series(trace, series_id, column="cpu_millicores")
+    except TraceError as error:
+        typer.echo(f"{error}", err=True)
+        raise typer.Exit(1) from None
+    done = replay(
+        rival,
+        series,
+        knob=knob,
+        declared_millicores=declared_millicores,
+        minutes=minutes,
+        progress_to=sys.stderr if sys.stderr.isatty() else None,
+    )
+    if json_path is not None:
+        json_path.write_text(json.dumps(to_json(done)) + "\n", encoding="utf-8")
+    show(done, json_path)
