@@ -4,7 +4,7 @@ import json
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ BURSTABLE = {
     "requests": {"cpu": "50m", "memory": "16Mi"},
     "limits": {"cpu": "200m", "memory": "32Mi"},
 }
+Cpu = Mapping[str, str | None]
 EVERYBODY = {
     ("selfsubjectreviews.authentication.k8s.io", "create"),
     ("selfsubjectaccessreviews.authorization.k8s.io", "create"),
@@ -56,7 +57,7 @@ class User:
             with error:
                 return error.code, json.load(error)
 
-    def resize(self, name: str, **resources: dict[str, str]) -> tuple[int, dict[str, Any]]:
+    def resize(self, name: str, **resources: Cpu) -> tuple[int, dict[str, Any]]:
         return self.call("PATCH", f"{PODS}/{name}/resize", changed(**resources))
 
     def code(self, method: str, path: str, body: object = None) -> int:
@@ -64,7 +65,7 @@ class User:
         return self.call(method, path, body, content_type=content_type)[0]
 
 
-def changed(**resources: dict[str, str]) -> dict[str, Any]:
+def changed(**resources: Cpu) -> dict[str, Any]:
     return {"spec": {"containers": [{"name": "main", "resources": resources}]}}
 
 
@@ -272,6 +273,44 @@ def test_a_shim_may_not_change_memory(
 
     assert code == 403
     assert "a shim may change the CPU of containers and nothing else" in body["message"]
+
+
+@pytest.mark.parametrize(
+    ("there", "removed"),
+    [
+        (BURSTABLE, {"limits": {"cpu": None}}),
+        (BURSTABLE, {"requests": {"cpu": None}, "limits": {"cpu": None}}),
+        ({"requests": BURSTABLE["requests"]}, {"requests": {"cpu": None}}),
+    ],
+    ids=["limit", "both", "request"],
+)
+def test_a_shim_may_not_remove_a_cpu_value(
+    cluster: Cluster,
+    shim: User,
+    pod: MakePod,
+    there: dict[str, dict[str, str]],
+    removed: dict[str, Cpu],
+) -> None:
+    """The API server refuses it before the policy, which is for those that do not."""
+    pod("kept", **there)
+
+    code, _ = shim.resize("kept", **removed)
+
+    assert code in (403, 422)
+    assert get(cluster, "kept")["spec"]["containers"][0]["resources"] == there
+
+
+def test_a_request_removed_below_a_limit_is_a_raise_to_it_which_a_shim_may_do(
+    cluster: Cluster, shim: User, pod: MakePod
+) -> None:
+    """The API server fills it in before it asks any policy: the two cannot be told apart."""
+    pod("filled", **BURSTABLE)
+
+    code, _ = shim.resize("filled", requests={"cpu": None})
+
+    assert code == 200
+    resources = get(cluster, "filled")["spec"]["containers"][0]["resources"]
+    assert resources["requests"]["cpu"] == resources["limits"]["cpu"] == "200m"
 
 
 def test_a_shim_may_not_change_a_sidecar_s_memory_but_its_cpu(cluster: Cluster, shim: User) -> None:
