@@ -1,16 +1,18 @@
 """The plant for long simulations: many periods of many nodes, in place.
 
-The arithmetic is that of `recursion.step`; what can wait for the end of a run of periods is done
-there at once. How a simulation uses it, k periods at a time (10 are a second):
+The arithmetic is that of `recursion.step`, with pods; what can wait for the end of a run of periods
+is done there at once. How a simulation uses it, k periods at a time (10 are a second):
 
     plant = Plant((m, n), cpus=world.declared.cpus, threads=world.threads, weight=weight,
-                  max_backlog_usec=world.max_backlog_usec)
-    meter = DelayMeter((m, n), ...)                        # delays.py
-    periods = plant.run(arrivals[t : t + k], quota)        # quota: (m, n), or (k, m, n)
-    meter.add(periods)
+                  max_backlog_usec=world.max_backlog_usec, pod=world.declared.pod)
+    meter = DelayMeter((m, n), threads=world.threads, request_usec=world.request_usec)
+    periods = plant.run(arrivals[t : t + k], Quota(quota_usec=..., burst_usec=..., written=...))
+    meter.add(periods)                                     # delays.py
+    p99 = meter.quantile_seconds(0.99)                     # (m, n)
 
-Quotas are CPU time a period: millicores x 100. What a period is given holds from its start; where
-`written`, the quota was written in it, and the kernel refilled it then.
+Quotas are CPU time a period: millicores x 100. A quota holds from the start of its period; where
+`written`, it was written in that period, and the kernel refilled it then. An equal quota that was
+not written costs nothing and changes nothing.
 """
 
 from dataclasses import dataclass
@@ -19,12 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mbcas_core.units import CPU_PERIOD_USEC, BoolArray, FloatArray, IntArray
-from mbcas_loadtest.plant.recursion import share_by_weight
+from mbcas_loadtest.plant.pods import Pods
+from mbcas_loadtest.plant.recursion import (
+    KEPT_USEC,
+    WRITE_SHARE,
+    lost_time_usec,
+    share_by_weight,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # Arrays have no single ==.
 class Quota:
-    """What is set in each period. Arrays broadcast to (k, m, n)."""
+    """What is set in each period. Arrays broadcast to (k, m, n): one for all k, or one for each."""
 
     quota_usec: FloatArray
     """CPU time a period, above 0; inf where there is no quota."""
@@ -45,6 +53,7 @@ class Periods:
     """Work that arrived: what a closed loop did not send is not in it."""
     usage_usec: FloatArray
     throttled: BoolArray
+    """By its own quota: the kernel does not count a child that its pod's quota held back."""
     throttled_usec: FloatArray
     """Summed over the CPUs that it would have used: may exceed the period."""
     timer_ran: BoolArray
@@ -67,6 +76,7 @@ class Plant:
         weight: FloatArray | float = 1.0,
         max_backlog_usec: FloatArray | float = np.inf,
         pod: IntArray | None = None,
+        kept_usec: float = KEPT_USEC,
     ) -> None:
         """Starts idle.
 
@@ -77,67 +87,100 @@ class Plant:
             weight: (m, n), above 0. May be changed between runs: `plant.weight[...] = ...`.
             max_backlog_usec: A closed loop's requests at most, inf: open loop.
             pod: (n,) number of each container's pod, ascending from 0; None: a pod each.
+            kept_usec: Runtime that each thread's CPU keeps beyond the period.
         """
         self._capacity_usec = cpus * CPU_PERIOD_USEC
         self._threads = np.broadcast_to(np.asarray(threads, np.float64), shape)
         self._width_usec = self._threads * CPU_PERIOD_USEC
+        self._kept_usec = self._threads * kept_usec
         self.weight: FloatArray = np.broadcast_to(np.asarray(weight, np.float64), shape).copy()
         self._max_backlog_usec = np.broadcast_to(np.asarray(max_backlog_usec, np.float64), shape)
         self._is_closed = bool(np.isfinite(self._max_backlog_usec).any())
-        self._pod = np.arange(shape[1]) if pod is None else pod
-        self.backlog_usec: FloatArray = np.zeros(shape)
+        self._pods = Pods(self._threads, np.arange(shape[1]) if pod is None else pod)
+        self._backlog_usec = np.zeros(shape)
         self._carried_usec = np.zeros(shape)
         self._was_active = np.zeros(shape, np.bool_)
+
+    @property
+    def backlog_usec(self) -> FloatArray:
+        """Work that waits now, (m, n)."""
+        return self._backlog_usec
 
     def run(self, arrivals_usec: NDArray[np.floating], quota: Quota) -> Periods:
         """Runs k periods.
 
         Args:
-            arrivals_usec: New work of each period, (k, m, n).
+            arrivals_usec: New work of each period, (k, m, n), from 0.
             quota: What is set meanwhile.
         """
         shape = arrivals_usec.shape
         quota_usec = np.broadcast_to(quota.quota_usec, shape)
         limited = np.isfinite(quota_usec)
-        burst_usec = np.where(limited, quota.burst_usec, 0.0)
-        most_usec = quota_usec + burst_usec
-        written = np.broadcast_to(quota.written, shape)
+        spare = np.where(limited, quota.burst_usec + self._kept_usec, 0.0)
+        most = quota_usec + spare
+        written = np.broadcast_to(quota.written, shape) & limited
         is_written: BoolArray = np.asarray(written.any(axis=(1, 2)))
+        pods = None
+        if quota.pod_quota_usec is not None:
+            pods = self._pods
+            pods.set(quota.pod_quota_usec, quota.pod_burst_usec, count=shape[0])
         runtime, runnable, served = np.empty(shape), np.empty(shape), np.empty(shape)
         backlog, dropped = np.empty(shape), np.zeros(shape)
-        waiting, carried = self.backlog_usec, self._carried_usec
+        waiting, carried = self._backlog_usec, self._carried_usec
         for i in range(shape[0]):
             work = np.add(waiting, arrivals_usec[i], out=backlog[i])
             has = np.add(carried, quota_usec[i], out=runtime[i])
-            np.minimum(has, most_usec[i], out=has)
-            if is_written[i]:
-                has += np.where(written[i] & limited[i], quota_usec[i], 0.0)
+            np.minimum(has, most[i], out=has)
             can = np.minimum(work, self._width_usec, out=runnable[i])
+            if is_written[i]:
+                self._rewrite(has, can, written[i], quota_usec[i], most[i])
             gets = np.minimum(can, has, out=served[i])
+            if pods is not None:
+                pods.hold(gets, i)
             self._contend(gets)
+            if pods is not None:
+                pods.settle(gets, i)
             waiting = np.subtract(work, gets, out=work)
             if self._is_closed:
                 np.subtract(waiting, self._max_backlog_usec, out=dropped[i])
                 np.maximum(dropped[i], 0.0, out=dropped[i])
                 np.subtract(waiting, dropped[i], out=waiting)
             np.subtract(has, gets, out=carried)
-            np.minimum(carried, burst_usec[i], out=carried)
-        self.backlog_usec = waiting.copy()
-        return self._periods(
-            np.asarray(arrivals_usec - dropped, np.float64),
-            limited=limited,
-            runtime=runtime,
-            runnable=runnable,
-            served=served,
-            backlog=backlog,
-            quota_usec=quota_usec,
+            np.minimum(carried, spare[i], out=carried)
+        self._backlog_usec = waiting.copy()
+        admitted = arrivals_usec - dropped
+        throttled = (runtime < runnable) & (served >= runtime)
+        active = runnable > 0
+        was_active = np.concatenate([self._was_active[np.newaxis], active[:-1]])
+        self._was_active = active[-1].copy()
+        return Periods(
+            admitted_usec=admitted,
+            usage_usec=served,
+            throttled=throttled,
+            throttled_usec=self._lost_usec(throttled, runtime, runnable, backlog, admitted),
+            timer_ran=limited & (active | was_active),
+            bursts=limited & (served > quota_usec),
+            backlog_usec=backlog,
         )
 
     def forget(self, gone: BoolArray) -> None:
         """Empties containers (m, n) that are gone: no work waits, no runtime is carried over."""
-        self.backlog_usec[gone] = 0.0
+        self._backlog_usec[gone] = 0.0
         self._carried_usec[gone] = 0.0
         self._was_active[gone] = False
+
+    def _rewrite(
+        self,
+        runtime: FloatArray,
+        runnable: FloatArray,
+        written: BoolArray,
+        quota_usec: FloatArray,
+        most: FloatArray,
+    ) -> None:
+        """Refills in place what was written in this period."""
+        ran = np.minimum(np.minimum(runnable, runtime), WRITE_SHARE * self._width_usec)
+        rewritten = np.minimum(runtime + quota_usec, ran + most)
+        np.copyto(runtime, rewritten, where=written)
 
     def _contend(self, wanted: FloatArray) -> None:
         """Shares the CPUs of the nodes that have too few, in place."""
@@ -147,29 +190,22 @@ class Plant:
                 wanted[over], self.weight[over], capacity=self._capacity_usec
             )
 
-    def _periods(
+    def _lost_usec(
         self,
-        admitted: FloatArray,
-        *,
-        limited: BoolArray,
+        throttled: BoolArray,
         runtime: FloatArray,
         runnable: FloatArray,
-        served: FloatArray,
         backlog: FloatArray,
-        quota_usec: FloatArray,
-    ) -> Periods:
-        throttled = (runtime < runnable) & (served >= runtime)
-        width = np.minimum(self._threads, np.ceil(runnable / CPU_PERIOD_USEC))
-        lost = np.maximum(width * CPU_PERIOD_USEC - served, 0.0)
-        active = runnable > 0
-        was_active = np.concatenate([self._was_active[np.newaxis], active[:-1]])
-        self._was_active = active[-1]
-        return Periods(
-            admitted_usec=admitted,
-            usage_usec=served,
-            throttled=throttled,
-            throttled_usec=np.where(throttled, lost, 0.0),
-            timer_ran=limited & (active | was_active),
-            bursts=limited & (served > quota_usec),
-            backlog_usec=backlog,
+        arrivals: FloatArray,
+    ) -> FloatArray:
+        """Throttled time, worked out for the throttled periods alone: they are few."""
+        lost = np.zeros(throttled.shape)
+        where = np.nonzero(throttled)
+        lost[where] = lost_time_usec(
+            runtime=runtime[where],
+            runnable=runnable[where],
+            left=backlog[where],
+            arrivals=arrivals[where],
+            threads=self._threads[where[1:]],
         )
+        return lost

@@ -1,9 +1,11 @@
 """CFS bandwidth control of the kernel, as a recursion over periods of 100 ms.
 
 A container has a quota q (CPU time a period), a burst b (unused quota it may carry over, at most
-q) and work w waiting. At the start of a period its runtime is refilled,
+q) and work w waiting. Beside the burst a little runtime h outlives the period, since the quota is
+handed to CPUs in slices and an idle CPU keeps 1 ms of its slice. At the start of a period the
+runtime is refilled,
 
-    runtime = min(carried + q, q + b),
+    runtime = min(carried + q, q + b + h),
 
 then it runs until its work, its runtime, its threads or the node's CPUs give out:
 
@@ -12,14 +14,15 @@ then it runs until its work, its runtime, its threads or the node's CPUs give ou
 It is *throttled* where its runtime ended with work and threads left. Contention shares the CPUs by
 weight: everybody gets min(wanted, weight x level) for the one level at which the CPUs are used up.
 
-What the kernel does beyond this (evaluation.md, section 3): writing a quota refills it at once, so
-a write grants up to one extra quota; the period timer stops after an idle period, so `nr_periods`
-counts periods with work and the one after them; throttled time is summed over CPUs. Not modelled:
-slices of 5 ms, of which up to 1 ms a CPU outlives its period.
+Writing a quota refills it at once, so a write grants up to one extra quota; it is taken to fall in
+the middle of the period, and the new quota to hold from its start. The period timer stops after an
+idle period, so `nr_periods` counts periods with work and the one after them. Throttled time is
+summed over CPUs.
 
-Worked: q = 30 ms, b = 0, w = 50 ms, one thread, no contention: 30 ms are served, the period is
-throttled for its last 70 ms, 20 ms of work stay. With 20 ms carried over and b = 30 ms: all 50 ms
-are served, nothing is throttled, and the period counts as a burst.
+Worked: q = 30 ms, b = h = 0, w = 50 ms, one thread, no contention: 30 ms are served, 20 ms of work
+stay. Had all of it waited, the period is throttled for its last 70 ms; where it arrives during the
+period, the 30 ms are used up after 60 ms and it is throttled for 40 ms. With 20 ms carried over and
+b = 30 ms: all 50 ms are served, nothing is throttled, and the period counts as a burst.
 
 Arrays have shape (..., n): n containers share a node, any leading axes are independent nodes.
 """
@@ -30,6 +33,11 @@ import numpy as np
 
 from mbcas_core.units import CPU_PERIOD_USEC, BoolArray, FloatArray
 
+KEPT_USEC = 1000.0
+"""Of its slice an idle CPU keeps this much: min_cfs_rq_runtime in the kernel's sched/fair.c."""
+WRITE_SHARE = 0.5
+"""Of a period that is over when a write falls into it, on average."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # Arrays have no single ==.
 class PlantState:
@@ -38,7 +46,7 @@ class PlantState:
     backlog_usec: FloatArray
     """Work that waits."""
     carried_usec: FloatArray
-    """Runtime that was left over, at most the burst."""
+    """Runtime that was left over, at most the burst and what CPUs keep."""
     was_active: BoolArray
     """Had work in the last period, so the period timer still runs."""
     usage_usec: FloatArray
@@ -53,7 +61,7 @@ class PlantInput:
     """What happens in one period. All arrays broadcast to the state's shape."""
 
     arrivals_usec: FloatArray
-    """New work, taken to be there from the period's start."""
+    """New work. It can all be served in this period, whenever in it it arrives."""
     quota_usec: FloatArray
     """CPU time a period, above 0; infinite where there is no quota."""
     burst_usec: FloatArray
@@ -64,6 +72,9 @@ class PlantInput:
     """How many CPUs its work can use at once, at least 1."""
     weight: FloatArray
     """Above 0."""
+    kept_usec: FloatArray | float = 0.0
+    """Runtime that its CPUs keep beyond the period; 0 for a kernel that loses nothing and keeps
+    nothing, KEPT_USEC a thread for a real one."""
 
 
 def idle_state(shape: tuple[int, ...]) -> PlantState:
@@ -86,36 +97,66 @@ def step(state: PlantState, given: PlantInput, *, cpus: float) -> PlantState:
     work = state.backlog_usec + given.arrivals_usec
     limited = np.isfinite(given.quota_usec)
     quota = np.where(limited, given.quota_usec, 0.0)
-    refilled = np.minimum(state.carried_usec + quota, quota + given.burst_usec)
-    runtime = np.where(limited, refilled + np.where(given.quota_written, quota, 0.0), np.inf)
+    spare = given.burst_usec + given.kept_usec
     runnable = np.minimum(work, given.threads * CPU_PERIOD_USEC)
+    refilled = np.minimum(state.carried_usec + quota, quota + spare)
+    ran = np.minimum(np.minimum(runnable, refilled), WRITE_SHARE * given.threads * CPU_PERIOD_USEC)
+    rewritten = np.minimum(refilled + quota, ran + quota + spare)
+    runtime = np.where(limited, np.where(given.quota_written, rewritten, refilled), np.inf)
     wanted = np.minimum(runnable, runtime)
     served = share_by_weight(wanted, given.weight, capacity=cpus * CPU_PERIOD_USEC)
 
     # A container that the node's contention held back did not reach the end of its runtime.
     throttled = (runtime < runnable) & (served >= runtime)
     active = work > 0
-    width = np.minimum(given.threads, np.ceil(runnable / CPU_PERIOD_USEC))
-    lost_usec = np.where(throttled, np.maximum(width * CPU_PERIOD_USEC - served, 0.0), 0.0)
+    lost_usec = lost_time_usec(
+        runtime=runtime,
+        runnable=runnable,
+        left=work - served,
+        arrivals=given.arrivals_usec,
+        threads=given.threads,
+    )
     left = np.where(limited, np.maximum(runtime - served, 0.0), 0.0)
     return PlantState(
         backlog_usec=work - served,
-        carried_usec=np.minimum(left, given.burst_usec),
+        carried_usec=np.minimum(left, spare),
         was_active=active,
         usage_usec=state.usage_usec + served,
         nr_periods=state.nr_periods + (limited & (active | state.was_active)),
         nr_throttled=state.nr_throttled + throttled,
-        throttled_usec=state.throttled_usec + lost_usec,
+        throttled_usec=state.throttled_usec + np.where(throttled, lost_usec, 0.0),
         nr_bursts=state.nr_bursts + (limited & (served > quota)),
     )
 
 
-def share_by_weight(wanted: FloatArray, weight: FloatArray, *, capacity: float) -> FloatArray:
-    """Shares a capacity among wants (..., n) in proportion to weight; nobody gets more than asked.
+def lost_time_usec(
+    *,
+    runtime: FloatArray,
+    runnable: FloatArray,
+    left: FloatArray,
+    arrivals: FloatArray,
+    threads: FloatArray,
+) -> FloatArray:
+    """Returns how long each container of a throttled period is throttled, summed over its CPUs.
 
-    The shares are min(wanted, weight x level). The level is found by sorting the containers by
-    wanted / weight: those before the right place are satisfied, and what they leave is split among
-    the weights after it.
+    Its runtime is used up once its threads have run for it, but not before that much work has
+    arrived: arrivals are spread evenly over the period, so what is `left` at its end came last.
+    """
+    late_share = left / np.maximum(arrivals, 1.0)
+    end = np.maximum(runtime / threads, CPU_PERIOD_USEC * (1.0 - late_share))
+    width = np.minimum(threads, np.ceil(runnable / CPU_PERIOD_USEC))
+    lost: FloatArray = width * np.maximum(CPU_PERIOD_USEC - end, 0.0)
+    return lost
+
+
+def share_by_weight(
+    wanted: FloatArray, weight: FloatArray, *, capacity: FloatArray | float
+) -> FloatArray:
+    """Shares a capacity, which may be (..., 1), among wants (..., n) in proportion to weight.
+
+    Nobody gets more than asked: the shares are min(wanted, weight x level). The level is found by
+    sorting the containers by wanted / weight: those before the right place are satisfied, and what
+    they leave is split among the weights after it.
     """
     weight = np.broadcast_to(weight, wanted.shape)
     ratio = wanted / weight
