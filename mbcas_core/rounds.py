@@ -27,7 +27,7 @@ from mbcas_core.loops import fast, kubelet, release, slow, withdraw
 from mbcas_core.parameters import Parameters
 from mbcas_core.signals import counters, windows
 from mbcas_core.stability.resize_budget import cluster_rate
-from mbcas_core.state import State
+from mbcas_core.state import PodShare, State
 from mbcas_core.units import IntArray
 from mbcas_core.workload import bursts
 
@@ -38,9 +38,16 @@ FORGET_SECONDS = 3600.0
 class Rounds:
     """Every node, pod and container this server knows, and what is decided about them."""
 
-    def __init__(self, parameters: Parameters) -> None:
+    def __init__(self, parameters: Parameters, *, share: PodShare | None = None) -> None:
+        """Starts without nodes.
+
+        Args:
+            parameters: What can be tuned.
+            share: How pods share reservations, for comparisons with other rules (README); None:
+                by `market.clearing.clear`.
+        """
         self.parameters = parameters
-        self.state = State(parameters)
+        self.state = State(parameters, share=share)
 
     @property
     def counters(self) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from mbcas_core.effects import Reason
 from mbcas_core.events import Outcome, Policy
 from mbcas_core.fleet import Fleet, Names, Table, column
 from mbcas_core.ledger import LedgerTable
+from mbcas_core.market.clearing import Bids, Clearing
 from mbcas_core.market.credits import CreditTable
 from mbcas_core.market.participation import RefusalTable
 from mbcas_core.parameters import Parameters
@@ -103,11 +105,28 @@ class Recalled:
     columns: dict[str, NDArray[np.generic]] = field(default_factory=dict)
 
 
+class PodShare(Protocol):
+    """A rule that shares reservations, for comparisons; see `market.clearing.Share`."""
+
+    def __call__(
+        self,
+        bids: Bids,
+        capacity_millicores: IntArray,
+        *,
+        quantum_millicores: int,
+        pods: IntArray,
+    ) -> Clearing:
+        """Clears m nodes; `pods` (p,) is the same number for the same pod in every round."""
+        ...
+
+
 class State:
     """What `rounds.handle` reads and changes."""
 
-    def __init__(self, parameters: Parameters) -> None:
+    def __init__(self, parameters: Parameters, *, share: PodShare | None = None) -> None:
         self.parameters = parameters
+        self.share = share
+        """None: `market.clearing.clear`."""
         self.counters = CounterTable()
         self.windows = WindowTable()
         self.bursts = BurstTable()

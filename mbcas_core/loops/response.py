@@ -15,11 +15,14 @@ The formulas are in `market.response`; here is what they are fed with and where 
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from mbcas_core.events import PriorityClass
 from mbcas_core.fleet import Selection
+from mbcas_core.market.clearing import Share
+from mbcas_core.market.clearing import clear as clear_by_surplus
 from mbcas_core.market.goods import clear_targets
 from mbcas_core.market.pods import container_weights
 from mbcas_core.market.response import (
@@ -93,7 +96,8 @@ def clear(
     nodes: MarketNodes,
 ) -> Cleared:
     """Clears both goods, twice where needs answer in two passes."""
-    targets = clear_targets(bids, pods, nodes, parameters=state.parameters)
+    share = choose_share(state, rows, bids.pod)
+    targets = clear_targets(bids, pods, nodes, parameters=state.parameters, share=share)
     shortage = np.zeros(rows.size)
     if state.parameters.price_response != PriceResponse.TWO_PASS:
         return Cleared(
@@ -118,7 +122,7 @@ def clear(
         reservation_need_millicores=_scale(bids.reservation_need_millicores, factor),
         ceiling_need_millicores=np.maximum(_scale(state.agent.ceiling_need[rows], factor), held),
     )
-    targets = clear_targets(scaled, pods, nodes, parameters=state.parameters)
+    targets = clear_targets(scaled, pods, nodes, parameters=state.parameters, share=share)
     return Cleared(
         targets=targets,
         bids=scaled,
@@ -127,6 +131,14 @@ def clear(
         shortage=shortage,
         factor=factor,
     )
+
+
+def choose_share(state: State, rows: IntArray, pod_of_row: IntArray) -> Share:
+    """Returns how these rows' pods share reservations: by `clear`, where nothing else was said."""
+    if state.share is None:
+        return clear_by_surplus
+    first = np.flatnonzero(np.diff(pod_of_row, prepend=-1))
+    return partial(state.share, pods=state.fleet.rows.pod[rows[first]])
 
 
 def _scale(need: IntArray, factor: FloatArray) -> IntArray:

@@ -37,7 +37,7 @@ L_1 = (400 - 300) / 1 = 100 fills no other: x = 600, 300, 100.
 
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +90,16 @@ class Clearing:
     """(m,) sum of min(floor, need)."""
     asking_weight: FloatArray
     """(m,) weight of the bids that ask for more than their floor."""
+
+
+class Share(Protocol):
+    """A rule that shares m markets, `clear` or another."""
+
+    def __call__(
+        self, bids: Bids, capacity_millicores: IntArray, *, quantum_millicores: int
+    ) -> Clearing:
+        """See `clear`."""
+        ...
 
 
 def clear(bids: Bids, capacity_millicores: IntArray, *, quantum_millicores: int) -> Clearing:

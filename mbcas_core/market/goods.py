@@ -36,7 +36,7 @@ import numpy as np
 
 from mbcas_core.events import Policy
 from mbcas_core.market import participation
-from mbcas_core.market.clearing import clear, sum_by, sum_counted_floors
+from mbcas_core.market.clearing import Share, clear, sum_by, sum_counted_floors
 from mbcas_core.market.credits import lend
 from mbcas_core.market.pods import (
     PodBids,
@@ -82,15 +82,28 @@ def pod_weights(
 
 
 def clear_targets(
-    rows: MarketRows, pods: MarketPods, nodes: MarketNodes, *, parameters: Parameters
+    rows: MarketRows,
+    pods: MarketPods,
+    nodes: MarketNodes,
+    *,
+    parameters: Parameters,
+    share: Share = clear,
 ) -> Targets:
     """Clears both goods on every node.
 
     Recommendations come from a second call in which rows in mode `recommend` take part
     (`dataclasses.replace(rows, takes_part=...)`).
+
+    Args:
+        rows: All containers of the nodes.
+        pods: Their pods.
+        nodes: The nodes.
+        parameters: Of the market.
+        share: How pods share reservations. Another rule than `clear` is for comparisons alone:
+            what the README promises is promised of `clear`.
     """
     pod_cap = _cap_pods(rows, pods, nodes, parameters)
-    reserved = _clear_reservations(rows, pods, nodes, pod_cap, parameters)
+    reserved = _clear_reservations(rows, pods, nodes, pod_cap, parameters, share=share)
     headroom = _clear_headroom(rows, pods, reserved, pod_cap, parameters)
     return Targets(
         reservation_millicores=reserved.target,
@@ -144,6 +157,8 @@ def _clear_reservations(
     nodes: MarketNodes,
     pod_cap: IntArray,
     parameters: Parameters,
+    *,
+    share: Share,
 ) -> _Reserved:
     """Clears the reservations of every node."""
     node_count, pod_count = nodes.allocatable_millicores.size, pods.node.size
@@ -180,6 +195,7 @@ def _clear_reservations(
         supply=np.maximum(supply, 0),
         surplus=supply - floor_sum,
         quantum=parameters.quantum_millicores,
+        share=share,
     )
     return _Reserved(
         good=good,
@@ -208,10 +224,13 @@ def _clear_accepted(
     supply: IntArray,
     surplus: IntArray,
     quantum: int,
+    share: Share,
 ) -> GoodTargets:
     """Clears reservations; floors may have grown with refusals, and credits may move a part."""
     if acceptance is None:
-        cleared = clear_pods(bids, supply, quantum_millicores=quantum)
+        pods = bids.as_pods()
+        nodes = share(pods, supply, quantum_millicores=quantum)
+        cleared = share_in_pods(bids, pods, nodes, quantum_millicores=quantum)
         return _record(takes_part, bids, cleared, supply)
     acceptable = acceptance.acceptable_millicores
     if acceptance.floor_growth_millicores.any():
@@ -223,7 +242,7 @@ def _clear_accepted(
         )
         bids = replace(bids, floor_millicores=floors)
     pods = bids.as_pods()
-    nodes = clear(pods, supply, quantum_millicores=quantum)
+    nodes = share(pods, supply, quantum_millicores=quantum)
     moved = lend(
         pods,
         nodes,

@@ -31,7 +31,7 @@ class ResizeBudget:
         half = rate_per_second / 2
         elapsed = BUCKET_SECONDS if self.time_seconds is None else now_seconds - self.time_seconds
         self.time_seconds = now_seconds
-        full = half * BUCKET_SECONDS
+        full = max(half * BUCKET_SECONDS, 1.0)  # A slow bucket must come to a whole token too.
         self.shared = min(full, self.shared + half * max(elapsed, 0.0))
         self.emergency = min(full, self.emergency + half * max(elapsed, 0.0))
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from mbcas_core.effects import Effect, Notice, SendOrders, Violation
 from mbcas_core.events import (
-    COUNTERS,
     ContainerFacts,
     CpuResources,
     Enforcement,
@@ -26,13 +25,11 @@ from mbcas_core.events import (
     Outcome,
     Report,
     ReportArrived,
-    Samples,
     TickDue,
 )
 from mbcas_core.parameters import Parameters
 from mbcas_core.rounds import Rounds
 from mbcas_core.units import (
-    CPU_PERIOD_USEC,
     MIN_CEILING_MILLICORES,
     SLICES_PER_SECOND,
     BoolArray,
@@ -40,12 +37,11 @@ from mbcas_core.units import (
     IntArray,
 )
 from mbcas_loadtest.games.draws import ALLOCATABLE_MILLICORES
-from mbcas_loadtest.plant.recursion import PlantInput, PlantState, idle_state, step
+from mbcas_loadtest.plant.recursion import PlantInput, idle_state, step
+from mbcas_loadtest.simulation.telemetry import USEC_PER_MILLICORE, Counters, build_samples
 
 CPUS = ALLOCATABLE_MILLICORES // 1000
 START_SECONDS = 1000.0
-USEC_PER_MILLICORE = CPU_PERIOD_USEC / 1000
-"""CPU time a period of one millicore."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -93,7 +89,6 @@ class Nodes:
         self._orders: list[SendOrders] = []
         self._fresh_orders: list[SendOrders] = []
         self._handles = np.arange(1, shape[1] + 1, dtype=np.int32)
-        self._ones = np.ones(shape[1], np.uint8)
         self._attach(facts)
 
     @property
@@ -210,35 +205,22 @@ class Nodes:
     def _report(
         self, slices: FloatArray, throttled: FloatArray, results: dict[int, list[OrderResult]]
     ) -> None:
-        counters = _counters(self._plant, self.limit_millicores)
-        by_slot = np.rint(slices.transpose(1, 2, 0)).astype(np.uint16)
-        second_throttled = throttled.astype(np.uint8)
-        for game, name in enumerate(self.names):
-            samples = Samples(
-                node_time_seconds=self.now_seconds,
-                handles=self._handles,
-                counters=counters[game],
-                detail_seconds=self._ones,
-                slice_millicores=by_slot[game].reshape(-1),
-                second_throttled=second_throttled[game],
-            )
+        plant = self._plant
+        counters = Counters(
+            usage_usec=plant.usage_usec,
+            nr_periods=plant.nr_periods,
+            nr_throttled=plant.nr_throttled,
+            throttled_usec=plant.throttled_usec,
+            nr_bursts=plant.nr_bursts,
+        )
+        sampled = build_samples(
+            counters.lay_out(self.limit_millicores, np.zeros(self.limit_millicores.shape)),
+            slices,
+            throttled,
+            handles=self._handles,
+            node_time_seconds=self.now_seconds,
+        )
+        for game, (name, samples) in enumerate(zip(self.names, sampled, strict=True)):
             report = Report(samples=(samples,), results=tuple(results.get(game, ())))
             event = ReportArrived(node=name, time_seconds=self.now_seconds + 0.1, report=report)
             self._take(self.rounds.handle(event))
-
-
-def _counters(plant: PlantState, limit: IntArray) -> IntArray:
-    """Returns cumulative counters in the order of COUNTERS, shape (g, COUNTERS, s)."""
-    games, slots = limit.shape
-    known = {
-        "usage_usec": plant.usage_usec,
-        "nr_periods": plant.nr_periods,
-        "nr_throttled": plant.nr_throttled,
-        "throttled_usec": plant.throttled_usec,
-        "quota_usec": np.maximum(limit, MIN_CEILING_MILLICORES) * USEC_PER_MILLICORE,
-        "period_usec": np.full(limit.shape, CPU_PERIOD_USEC),
-    }
-    counters = np.zeros((games, len(COUNTERS), slots), np.int64)
-    for name, values in known.items():
-        counters[:, COUNTERS.index(name)] = np.rint(values)
-    return counters

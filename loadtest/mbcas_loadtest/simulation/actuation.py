@@ -63,8 +63,8 @@ class Channel(Protocol):
         """The first period from this one on in which `advance` may have something to do."""
         ...
 
-    def forget(self, slots: BoolArray) -> None:
-        """Containers (n,) appear anew."""
+    def change_pods(self, *, came: BoolArray, gone: BoolArray, period: int) -> None:
+        """Containers (n,) appear anew, with what they declare, and others are gone."""
         ...
 
 
@@ -93,8 +93,8 @@ class Direct:
     def next_period(self, period: int) -> int:
         return NEVER if self._wanted is None else period
 
-    def forget(self, slots: BoolArray) -> None:
-        """Containers (n,) appear anew; what is wanted of them comes with the next wish."""
+    def change_pods(self, *, came: BoolArray, gone: BoolArray, period: int) -> None:
+        """What is wanted of them comes with the next wish."""
 
 
 class Api:
@@ -154,12 +154,13 @@ class Api:
         next_try = -(-period // PERIODS_PER_SECOND) * PERIODS_PER_SECOND
         return max(min(next_try, self._kubelets.next_due), period)
 
-    def forget(self, slots: BoolArray) -> None:
-        self._kubelets.forget(slots)
-        spec = self._kubelets.spec
-        self._wanted.request_millicores[:, slots] = spec.request_millicores[:, slots]
-        self._wanted.limit_millicores[:, slots] = spec.limit_millicores[:, slots]
-        self._wanted.burst_millicores[:, slots] = spec.burst_millicores[:, slots]
+    def change_pods(self, *, came: BoolArray, gone: BoolArray, period: int) -> None:
+        del period
+        self._kubelets.forget(came)
+        spec, anew = self._kubelets.spec, came | gone  # Nothing is wanted of who is gone.
+        self._wanted.request_millicores[:, anew] = spec.request_millicores[:, anew]
+        self._wanted.limit_millicores[:, anew] = spec.limit_millicores[:, anew]
+        self._wanted.burst_millicores[:, anew] = spec.burst_millicores[:, anew]
 
     def _changed(self) -> BoolArray:
         """True where a container (m, n) is wanted otherwise than its spec says."""

@@ -11,19 +11,20 @@ from typing import Protocol
 
 import numpy as np
 
-from mbcas_core.units import CPU_PERIOD_USEC, MILLICORES_PER_CORE, BoolArray, FloatArray, IntArray
+from mbcas_core.units import BoolArray, FloatArray, IntArray
 from mbcas_loadtest.errors import SimulationError
 from mbcas_loadtest.plant.batch import Periods, Plant, Quota
 from mbcas_loadtest.simulation.actuation import Api, Channel, Direct, is_within, sample_rate
+from mbcas_loadtest.simulation.core_shell import CoreShell
 from mbcas_loadtest.simulation.kubelet import InForce, Kubelets
 from mbcas_loadtest.simulation.latency import Draws
+from mbcas_loadtest.simulation.mbcas import CoreSystem
 from mbcas_loadtest.simulation.outcome import Outcome
 from mbcas_loadtest.simulation.system import Actuation, Rival, Seen, System
 from mbcas_loadtest.simulation.tally import Stretch, Tally
+from mbcas_loadtest.simulation.telemetry import USEC_PER_MILLICORE, Line
 from mbcas_loadtest.simulation.world import PERIODS_PER_SECOND, Faults, World
 
-USEC_PER_MILLICORE = CPU_PERIOD_USEC / MILLICORES_PER_CORE
-"""CPU time a period of one millicore."""
 STRETCH_PERIODS = 200
 """Added up together, or as many as lie between two steps: few enough for the processor's cache."""
 
@@ -42,13 +43,19 @@ class RunSettings:
     """Throttling up to which a container counts as settled."""
     series_node: int | None = None
     """Of which of the m nodes to keep a series."""
+    report_reorder_ratio: float = 0.0
+    """Share of MBCAS's reports that come a second late, after the next one."""
+    report_delay_seconds: int = 0
+    """How late MBCAS's reports come."""
 
 
 class Shell(Protocol):
     """A system and its way to the kernels."""
 
     interval_periods: int
-    channel: Channel
+
+    @property
+    def channel(self) -> Channel: ...
 
     def step(self, seen: Seen) -> None:
         """Asks the system what it wants now, and takes it to the channel."""
@@ -64,8 +71,12 @@ class RivalShell:
 
     def __init__(self, system: System, channel: Channel, faults: Faults) -> None:
         self.interval_periods = system.interval_periods
-        self.channel = channel
+        self._channel = channel
         self._system, self._faults = system, faults
+
+    @property
+    def channel(self) -> Channel:
+        return self._channel
 
     def step(self, seen: Seen) -> None:
         """While no report passes, it is not asked."""
@@ -75,7 +86,7 @@ class RivalShell:
         wanted = self._system.step(seen)
         if wanted is not None:
             throttled: BoolArray = np.any(seen.throttled, axis=0)
-            self.channel.want(wanted, throttled=throttled)
+            self._channel.want(wanted, throttled=throttled)
 
     def count(self) -> dict[str, int]:
         return {}
@@ -131,6 +142,15 @@ def _set_up(
     draws = Draws(world.seeds, seconds=world.seconds, pods=pods)
     kubelets = Kubelets(in_force, world.declared, draws=draws, faults=world.faults)
     rate = sample_rate(max(settings.cluster_nodes, nodes), nodes)
+    if isinstance(system, CoreSystem):
+        faults = world.faults
+        line = Line(
+            loss_ratio=faults.report_loss_ratio,
+            reorder_ratio=settings.report_reorder_ratio,
+            delay_seconds=settings.report_delay_seconds,
+            clock_skew_seconds=faults.clock_skew_seconds,
+        )
+        return CoreShell(world, system, kubelets, draws=draws, line=line, rate_per_second=rate)
     api = Api(
         kubelets,
         faults=world.faults,
@@ -251,9 +271,10 @@ class _Run:
         before, now = self._world.exists[second - 1], self._world.exists[second]
         self._plant.forget(np.broadcast_to(before != now, self._world.shape))
         came: BoolArray = now & ~before
-        if came.any():
-            self._in_force.reset(came)
-            self._shell.channel.forget(came)
+        self._in_force.reset(came)
+        self._shell.channel.change_pods(
+            came=came, gone=before & ~now, period=second * PERIODS_PER_SECOND
+        )
 
     def _block(self, start: int, own: slice, arrivals: FloatArray, kept: _Kept) -> None:
         """Lives through some periods of a stretch; orders that come due meanwhile take effect."""
