@@ -15,7 +15,6 @@ from mbcas_loadtest.rivals.one_number import (
     FLOOR_MILLICORES,
     declared_millicores,
     one_number,
-    spread,
 )
 from mbcas_loadtest.rivals.watch import ThrottleWatch
 from mbcas_loadtest.simulation.system import Actuation, Rival, Seen, Settings
@@ -35,15 +34,10 @@ class Aimd:
         self._first_millicores = np.maximum(declared_millicores(declared), FLOOR_MILLICORES)
         self._most_millicores = max(1000.0 * declared.cpus, FLOOR_MILLICORES)
         self._target_ratio = target_ratio
-        self._start((0, 0))
-
-    def _start(self, shape: tuple[int, ...]) -> None:
-        self.limit_millicores = spread(self._first_millicores, shape)
-        self._watch = ThrottleWatch(shape)
+        self.limit_millicores = self._first_millicores
+        self._watch = ThrottleWatch(self._first_millicores.shape)
 
     def step(self, seen: Seen) -> Settings | None:
-        if self.limit_millicores.shape != seen.exists.shape:
-            self._start(seen.exists.shape)
         self._watch.add(seen.throttled)
         over, under = self._watch.verdicts(self._target_ratio, self._target_ratio)
         if not (over.any() or under.any()) and seen.exists.all():

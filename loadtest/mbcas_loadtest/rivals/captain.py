@@ -32,7 +32,6 @@ from mbcas_loadtest.rivals.one_number import (
     USEC_PER_MILLICORE_PERIOD,
     declared_millicores,
     one_number,
-    spread,
 )
 from mbcas_loadtest.simulation.system import Actuation, Rival, Seen, Settings
 from mbcas_loadtest.simulation.world import PERIODS_PER_SECOND, Declared
@@ -65,10 +64,8 @@ class Captain:
         self.target_ratio = target_ratio
         self._first_millicores = declared_millicores(declared)
         self._most_millicores = max(declared.cpus * 1000.0, FLOOR_MILLICORES)
-        self._start((0, 0))
-
-    def _start(self, shape: tuple[int, ...]) -> None:
-        self.limit_millicores = spread(self._first_millicores, shape)
+        shape = self._first_millicores.shape
+        self.limit_millicores = self._first_millicores
         self._before_millicores = self.limit_millicores
         """Before the last second's decision."""
         self.margin: FloatArray = np.full(shape, FIRST_MARGIN)
@@ -80,8 +77,6 @@ class Captain:
         """Where the next usage goes."""
 
     def step(self, seen: Seen) -> Settings | None:
-        if self.limit_millicores.shape != seen.exists.shape:
-            self._start(seen.exists.shape)
         steps = seen.usage_usec.shape[0]
         self._usage_usec[self._next : self._next + steps] = seen.usage_usec
         self._next = (self._next + steps) % HISTORY_PERIODS

@@ -60,9 +60,7 @@ class Escra:
         first = declared_millicores(declared) * USEC_PER_MILLICORE_PERIOD
         self._first_usec = np.maximum(first, SLICE_USEC)
         self._total_usec = float(declared.cpus * CPU_PERIOD_USEC)
-        self._start((0, 0))
-
-    def _start(self, shape: tuple[int, ...]) -> None:
+        shape = first.shape
         nodes = shape[0]
         self._exists: BoolArray = np.zeros(shape, np.bool_)
         self.quota_usec: FloatArray = np.zeros(shape)
@@ -74,8 +72,6 @@ class Escra:
         self._left_usec: FloatArray = np.zeros((WINDOW_PERIODS, *shape))
 
     def step(self, seen: Seen) -> Settings | None:
-        if self._exists.shape != seen.exists.shape:
-            self._start(seen.exists.shape)
         is_same = bool((self._exists == seen.exists).all())
         if not is_same:
             self._come_and_go(seen.exists)

@@ -23,7 +23,6 @@ is left to the resize budget.
 import numpy as np
 
 from mbcas_core.units import BoolArray, FloatArray, IntArray
-from mbcas_loadtest.rivals.one_number import spread
 from mbcas_loadtest.simulation.system import Actuation, Rival, Seen, Settings
 from mbcas_loadtest.simulation.world import Declared
 
@@ -68,7 +67,7 @@ class Headroom:
             return None
         limit = np.where(apply[:, self._pod], self._split(target), now)
         return Settings(
-            request_millicores=spread(self._request.astype(np.float64), limit.shape),
+            request_millicores=self._request.astype(np.float64),
             limit_millicores=limit,
             burst_millicores=np.zeros(limit.shape),
         )

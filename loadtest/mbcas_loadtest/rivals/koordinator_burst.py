@@ -24,7 +24,7 @@ from functools import partial
 
 import numpy as np
 
-from mbcas_loadtest.rivals.one_number import USEC_PER_MILLICORE_PERIOD, mean_millicores, spread
+from mbcas_loadtest.rivals.one_number import USEC_PER_MILLICORE_PERIOD, mean_millicores
 from mbcas_loadtest.simulation.system import Actuation, Rival, Seen, Settings
 from mbcas_loadtest.simulation.world import PERIODS_PER_SECOND, Declared
 
@@ -72,7 +72,7 @@ class KoordinatorBurst:
         wanted = np.maximum(np.minimum(wanted, self._most_usec), self._base_usec)
         wanted = np.where(seen.exists, wanted, self._base_usec)
         return Settings(
-            request_millicores=spread(self._request, wanted.shape),
+            request_millicores=self._request.copy(),
             limit_millicores=wanted / USEC_PER_MILLICORE_PERIOD,
             burst_millicores=np.minimum(self._burst_usec, wanted) / USEC_PER_MILLICORE_PERIOD,
         )

@@ -32,11 +32,6 @@ def declared_millicores(declared: Declared) -> FloatArray:
     return number
 
 
-def spread(values: FloatArray, shape: tuple[int, ...]) -> FloatArray:
-    """Returns an array (m, n) of its own of what is declared, (n,) or (m, n); empty if m is 0."""
-    return np.broadcast_to(values, shape).copy() if shape[0] else np.zeros(shape)
-
-
 def mean_millicores(usage_usec: FloatArray) -> FloatArray:
     """Returns the mean usage (m, n) of periods (k, m, n)."""
     mean: FloatArray = usage_usec.mean(axis=0) / USEC_PER_MILLICORE_PERIOD

@@ -60,9 +60,7 @@ class TowerLite:
             maxlen=MAX_SAMPLES
         )
         """Load step at the start, number of the target, delay and allocation, (m, n) each."""
-        self._start((0, 0))
-
-    def _start(self, shape: tuple[int, ...]) -> None:
+        shape = declared.request_millicores.shape
         self.action: IntArray = np.zeros(shape, np.int64)
         """Number of the target that is held."""
         self._load_before: IntArray | None = None
@@ -77,8 +75,6 @@ class TowerLite:
         """Seconds, below 0 where no work came."""
 
     def step(self, seen: Seen) -> Settings | None:
-        if self.action.shape != seen.exists.shape:
-            self._start(seen.exists.shape)
         self._observe(seen)
         settings = self._captain.step(seen)
         if seen.period % MINUTE_PERIODS == 0:
