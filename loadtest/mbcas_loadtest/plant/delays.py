@@ -9,7 +9,8 @@ of the container, and D(y) the moment at which that unit is served, its delay is
 Within a period a container is served from the period's start at the rate of its threads as long as
 work waits, then as work arrives, until its runtime is used up; what is left waits for the next
 period. So the stall of a thread that used up its quota after t is in it: 100 ms - t. Under
-contention a container is served evenly over the period.
+contention a container is served evenly over the period. Where no work waits at either end of a
+period, what its requests wait for each other comes from the formula of a queue.
 """
 
 from dataclasses import dataclass, replace
@@ -25,6 +26,8 @@ FLUSH_PERIODS = 600
 """So many are worked out at once: a minute."""
 WAITING_MAX = 2_000_000
 """Of an overloaded container's followed requests every second one is dropped beyond this."""
+LOAD_MOST = 0.95
+"""Beyond it more waits than a queue in balance has; then there is a backlog and it is followed."""
 LEAST_SECONDS, MOST_SECONDS = 1e-4, 1e5
 STEP_RATIO = 1.05
 """Of a bin's upper to its lower edge."""
@@ -163,9 +166,8 @@ class DelayMeter:
         )
         before = np.concatenate([self._backlog_usec[np.newaxis], backlog[:-1]])
         line = _Line(self._backlog_usec, admitted, served)
-        # Where nothing waits before or after a period, requests take their own work alone.
+        # Where nothing waits before or after a period, its requests wait for each other alone.
         waits = (before > 0) | (backlog > 0)
-        at_once = np.where(waits, 0.0, admitted).sum(axis=0)
         rate = np.broadcast_to(self._threads, served.shape)
         is_contended = (backlog > 0) & ~throttled & (served < rate * CPU_PERIOD_USEC)
         line.rate = np.where(is_contended, np.maximum(served, 1.0) / CPU_PERIOD_USEC, rate)
@@ -173,17 +175,8 @@ class DelayMeter:
         container, period = np.nonzero((waits & (admitted > 0)).T)
         fresh = self._follow(period, container, admitted, line)
         done, done_usec = self._finish(fresh, line)
-        everybody = np.arange(self._count)
-        at_once_rows = _Waiting(
-            container=everybody,
-            until_usec=at_once,
-            arrived_usec=np.zeros(self._count),
-            weight_usec=at_once,
-        )
-        self._weight_usec += self._binned(
-            _Waiting.joined([done, at_once_rows]),
-            np.concatenate([done_usec - done.arrived_usec, np.zeros(self._count)]),
-        )
+        self._weight_usec += self._binned(done, done_usec - done.arrived_usec)
+        self._weight_usec += self._queued(np.where(waits, 0.0, admitted))
         self._now_usec += len(served) * CPU_PERIOD_USEC
         self._backlog_usec = backlog[-1].copy()
 
@@ -220,6 +213,26 @@ class DelayMeter:
             waiting.weight_usec[:] *= 2
         self._waiting = replace(waiting, until_usec=waiting.until_usec - total[waiting.container])
         return done, done_usec
+
+    def _queued(self, work_usec: FloatArray) -> FloatArray:
+        """Returns the work (k, c) by container and delay of requests that queue among themselves.
+
+        They arrive at random, so they find all of c threads busy with probability
+        load^(sqrt(2 (c + 1)) - 1), as Sakasegawa has it (1977), and then wait for
+        request / (2 c (1 - load)) on average.
+        """
+        total = work_usec.sum(axis=0)
+        mean_square = np.einsum("kc,kc->c", work_usec, work_usec) / np.maximum(total, 1.0)
+        load = np.minimum(mean_square / (self._threads * CPU_PERIOD_USEC), LOAD_MOST)
+        busy = load ** (np.sqrt(2 * (self._threads + 1)) - 1)
+        mean = np.maximum(self._request_usec, 1.0) / (2 * self._threads * (1 - load))
+        edges = LEAST_SECONDS * USEC_PER_SECOND * STEP_RATIO ** np.arange(_BINS + 1)
+        waited = edges - self._request_usec[:, np.newaxis]
+        beyond = busy[:, np.newaxis] * np.exp(-np.maximum(waited, 0.0) / mean[:, np.newaxis])
+        below = np.where(waited >= 0, 1 - beyond, 0.0)
+        below[:, 0] = 0.0
+        spread: FloatArray = total[:, np.newaxis] * np.diff(below, axis=1)
+        return spread
 
     def _binned(self, rows: _Waiting, delay_usec: FloatArray) -> FloatArray:
         """Returns the work of the rows by container and delay, (containers, bins)."""
