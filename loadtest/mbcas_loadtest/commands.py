@@ -115,3 +115,52 @@ def replay(  # noqa: PLR0917 - each is a flag.
     from mbcas_loadtest.rivals.commands import replay_trace  # noqa: PLC0415 - loaded when used.
 
     replay_trace(rival, trace, series, knob, declared, minutes, json_path)
+
+
+@app.command()
+def evaluate(  # noqa: PLR0913, PLR0917 - each is a flag.
+    scenario: Annotated[list[str] | None, typer.Option(help="Only this; may be repeated.")] = None,
+    system: Annotated[list[str] | None, typer.Option(help="Only this; may be repeated.")] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(help="Such as 1000-1009. 0 to 99: tuning; without it: the registered ones."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of page and JSON.")] = Path("evaluation"),
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of kept runs; without it: the user's.")
+    ] = None,
+    plant_validation: Annotated[
+        Path | None, typer.Option(help="JSON of validate-plant: where the plant is off is said.")
+    ] = None,
+    series: Annotated[
+        list[str] | None,
+        typer.Option(help="SCENARIO:SYSTEM:SEED to draw over time; may be repeated."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: in this one.")] = 2,
+    *,
+    full_cluster: Annotated[
+        bool, typer.Option("--full-cluster", help="Also all of 5,000 nodes, as a check.")
+    ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A small part, compared with the stored result.")
+    ] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="With --quick: store the result.")
+    ] = False,
+) -> None:
+    """Compares all systems in all scenarios: one page, one JSON, what was not reached first."""
+    from mbcas_loadtest.evaluation.commands import run_evaluation  # noqa: PLC0415 - loaded when used.
+
+    run_evaluation(
+        scenario,
+        system,
+        seeds,
+        out,
+        cache,
+        plant_validation,
+        series,
+        workers,
+        is_full_cluster=full_cluster,
+        is_quick=quick,
+        is_update=update,
+    )

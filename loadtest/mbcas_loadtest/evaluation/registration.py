@@ -23,7 +23,7 @@ FILE = FOLDER / "preregistration.yaml"
 FROZEN_FILE = FOLDER / "preregistration.sha256"
 
 Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
 
 
 class Kind(StrEnum):

@@ -1,0 +1,154 @@
+"""Drawings of the scoreboard: frontiers, and a run over time."""
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from mbcas_loadtest.evaluation import frontier
+from mbcas_loadtest.evaluation.standings import ScenarioStandings, Standing
+from mbcas_loadtest.pages import plots
+from mbcas_loadtest.pages.series import ContainerSeries
+from mbcas_loadtest.pages.svg import (
+    CEILING,
+    INK,
+    MUTED,
+    RESERVATION,
+    RULE,
+    STYLE,
+    THROTTLED,
+    USAGE,
+    labelled_svg,
+)
+from mbcas_loadtest.simulation.outcome import Outcome, Series
+
+_INCHES = (5.4, 3.4)
+_MOST_THROTTLED = 0.25
+"""Where the drawing ends: beyond it nobody wants to be."""
+_MAIN: dict[str, tuple[str, str, str]] = {
+    "mbcas": (USAGE, "o", "solid"),
+    "captain-api": (CEILING, "s", "solid"),
+    "vpa-pretrained": (RESERVATION, "^", "solid"),
+    "oracle-15s": (INK, "D", (0, (3, 2))),  # type: ignore[dict-item] # A pattern of dashes.
+}
+"""Colour, marker and line of the systems that stand out; the others are grey."""
+
+
+def frontier_svg(found: ScenarioStandings, *, share: float) -> str:
+    """All systems of a scenario: each point a value of a knob, lines along the frontiers."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=_INCHES)
+        axes = figure.add_axes((0.11, 0.13, 0.66, 0.82))
+        axes.axvline(share, color=THROTTLED, lw=0.8, ls=(0, (2, 3)))
+        axes.text(share, 1.01, f" {share:.0%}", color=MUTED, va="bottom", ha="center", size=7)
+        names = [one for one in found.standings if one.system not in _MAIN]
+        for standing in names:
+            _draw(axes, standing, RULE, ".", "solid")
+        ends = []
+        for name, (colour, marker, line) in _MAIN.items():
+            for standing in found.standings:
+                if standing.system == name:
+                    y = _draw(axes, standing, colour, marker, line)
+                    ends.append((y, name, colour))
+        _label_ends(axes, ends)
+        axes.set_xlim(0, _MOST_THROTTLED)
+        axes.set_ylim(0, 1)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:.0f} %"))
+        axes.grid(axis="y", color=RULE, lw=0.5, alpha=0.8)
+        axes.set_axisbelow(True)
+        axes.set_xlabel("throttled share of wall time")
+        axes.set_ylabel("waste")
+        return labelled_svg(figure, f"{found.scenario.name}: waste against throttled share")
+
+
+def series_svgs(outcome: Outcome, names: Sequence[str], warmup_seconds: float) -> list[str]:
+    """One drawing for each container of the node whose series was kept."""
+    series = outcome.series
+    assert series is not None, "asked for when it ran"
+    seconds = [float(second) for second in range(1, len(series.usage_millicores) + 1)]
+    time = plots.TimeAxis(warmup_seconds=warmup_seconds, end_seconds=seconds[-1])
+    drawn = []
+    for index, name in enumerate(names):
+        container = _container_series(series, index, name, cpus=outcome.cpus)
+        drawn.append(
+            plots.container_panel(
+                seconds,
+                container,
+                time=time,
+                top_millicores=plots.highest_millicores([container]),
+                title=f"{name} under {outcome.system}: CPU and throttling over time",
+            )
+        )
+    return drawn
+
+
+def _draw(
+    axes: Axes,
+    standing: Standing,
+    colour: str,
+    marker: str,
+    line: str,
+) -> float:
+    """Draws one system; returns the height at which its line leaves the drawing."""
+    throttled = np.array([point.figures["throttled"] for point in standing.points])
+    waste = np.array([point.figures["waste"] for point in standing.points])
+    is_main = standing.system in _MAIN
+    axes.plot(
+        throttled,
+        waste,
+        linestyle="none",
+        marker=marker,
+        ms=4 if is_main else 3,
+        color=colour,
+        mfc="none" if standing.goods > 1 else colour,
+        zorder=3 if is_main else 2,
+        clip_on=True,
+    )
+    chosen = frontier.frontier(throttled, waste)
+    axes.plot(
+        throttled[chosen],
+        waste[chosen],
+        color=colour,
+        ls=line,
+        lw=1.4 if is_main else 0.6,
+        zorder=3 if is_main else 2,
+    )
+    inside = [index for index in chosen if throttled[index] <= _MOST_THROTTLED]
+    return float(waste[inside[-1]]) if inside else float("nan")
+
+
+def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Writes the names beside the drawing, apart from each other."""
+    lowest = 1.0
+    for y, name, colour in sorted(
+        ((0.0 if np.isnan(y) else y, name, colour) for y, name, colour in ends), reverse=True
+    ):
+        at = min(y, lowest)
+        lowest = at - 0.06
+        axes.text(
+            _MOST_THROTTLED * 1.02,
+            at,
+            name,
+            color=colour,
+            va="center",
+            ha="left",
+            size=8,
+            clip_on=False,
+        )
+
+
+def _container_series(series: Series, index: int, name: str, *, cpus: int) -> ContainerSeries:
+    top = cpus * 1000.0  # A limit above the node's CPUs limits nothing, as none does.
+    return ContainerSeries(
+        name=name,
+        usage_millicores=[float(value) for value in series.usage_millicores[:, index]],
+        reservation_millicores=[
+            min(float(value), top) for value in series.request_millicores[:, index]
+        ],
+        ceiling_millicores=[min(float(value), top) for value in series.limit_millicores[:, index]],
+        throttled_ratio=[float(value) for value in series.throttled_ratio[:, index]],
+    )

@@ -1,0 +1,116 @@
+"""Which jobs an evaluation is made of, so that a full one fits into an hour and a half.
+
+Every system runs in every scenario at every value of its knob, on a cluster of 60 nodes. Larger
+clusters are a sample of nodes with its share of the budget, and run only for systems that need
+the API, at one value of the knob. `--quick` is a fixed small part.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mbcas_loadtest.evaluation.jobs import DEFAULT_CLUSTER_NODES, Job
+from mbcas_loadtest.evaluation.registration import Registration
+from mbcas_loadtest.rivals.catalog import RIVALS
+from mbcas_loadtest.simulation.system import Rival
+from mbcas_loadtest.workloads.catalog import SCENARIOS
+from mbcas_loadtest.workloads.scenario import Tier
+
+CLUSTERS = (60, 600, 5_000)
+QUICK_SCENARIOS = ("constant", "bursty", "competition-1.3", "periodic-300s")
+QUICK_SYSTEMS = ("mbcas", "captain-api", "vpa-pretrained")
+QUICK_SEED_COUNT = 6
+FULL_CLUSTER_NODES = 5_000
+FULL_CLUSTER_SCENARIO = "bursty"
+FULL_CLUSTER_SECONDS = 900
+"""Five minutes are counted: 5,000 nodes of arrivals are 720 MB for each quarter of an hour."""
+FIRST_FULL_CLUSTER_SEED = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What somebody asked for; empty: all."""
+
+    scenarios: tuple[str, ...] = ()
+    systems: tuple[str, ...] = ()
+    seeds: tuple[int, ...]
+
+
+def plan(wish: Wish, registration: Registration) -> list[Job]:
+    """Lists the jobs of an evaluation, each once."""
+    scenarios = wish.scenarios or tuple(SCENARIOS)
+    systems = wish.systems or tuple(RIVALS)
+    jobs = {
+        Job(scenario=scenario, system=system, knob=knob, seeds=wish.seeds)
+        for scenario in scenarios
+        for system in systems
+        for knob in knobs_of(RIVALS[system], registration)
+    }
+    jobs |= set(_larger_clusters(scenarios, systems, wish.seeds, registration))
+    return sorted(jobs)
+
+
+def plan_quick(registration: Registration) -> list[Job]:
+    """Lists the jobs of `--quick`: MBCAS at all its knobs, its rivals at their best."""
+    seeds = registration.tuning_seeds.all()[:QUICK_SEED_COUNT]
+    jobs = set()
+    for scenario in QUICK_SCENARIOS:
+        tier = SCENARIOS[scenario].tier.value
+        for system in (name for name in QUICK_SYSTEMS if name in RIVALS):
+            sweep = RIVALS[system].sweep if system == registration.system else ()
+            for knob in {*sweep, _operating_point(system, tier, registration)}:
+                jobs.add(Job(scenario=scenario, system=system, knob=knob, seeds=seeds))
+    return sorted(jobs)
+
+
+def full_cluster_jobs(registration: Registration) -> list[Job]:
+    """Lists one run of every node of a large cluster, and the sample it is held against."""
+    system, scenario = registration.system, FULL_CLUSTER_SCENARIO
+    knob = _operating_point(system, SCENARIOS[scenario].tier.value, registration)
+    first = FIRST_FULL_CLUSTER_SEED
+    return [
+        Job(
+            scenario=scenario,
+            system=system,
+            knob=knob,
+            seeds=tuple(range(first, first + count)),
+            cluster_nodes=FULL_CLUSTER_NODES,
+            seconds=FULL_CLUSTER_SECONDS,
+        )
+        for count in (FULL_CLUSTER_NODES, len(registration.test_seeds.all()))
+    ]
+
+
+def knobs_of(rival: Rival, registration: Registration) -> tuple[float, ...]:
+    """Returns the values of a knob to run: the catalog's and what is registered."""
+    points = registration.operating_points.get(rival.name, {}).values()
+    registered = registration.sweeps.get(rival.name, ())
+    return tuple(sorted({rival.default, *rival.sweep, *registered, *points}))
+
+
+def _larger_clusters(
+    scenarios: Iterable[str],
+    systems: Sequence[str],
+    seeds: tuple[int, ...],
+    registration: Registration,
+) -> Iterable[Job]:
+    for scenario in scenarios:
+        tier = SCENARIOS[scenario].tier
+        if tier is Tier.TABLE_2:
+            continue
+        for system in (registration.system, *registration.family):
+            if system not in systems:
+                continue
+            for nodes in CLUSTERS:
+                if nodes != DEFAULT_CLUSTER_NODES:
+                    yield Job(
+                        scenario=scenario,
+                        system=system,
+                        knob=_operating_point(system, tier.value, registration),
+                        seeds=seeds,
+                        cluster_nodes=nodes,
+                    )
+
+
+def _operating_point(system: str, tier: str, registration: Registration) -> float:
+    points = registration.operating_points.get(system, {})
+    return points.get(tier, RIVALS[system].default)

@@ -1,0 +1,196 @@
+"""The scoreboard as one self-contained HTML page that works without scripts."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from mbcas_loadtest.evaluation.drawings import frontier_svg
+from mbcas_loadtest.evaluation.family import Test
+from mbcas_loadtest.evaluation.figures import QUANTITIES
+from mbcas_loadtest.evaluation.registration import Kind
+from mbcas_loadtest.evaluation.report import Report
+from mbcas_loadtest.evaluation.standings import ScenarioStandings, Standing
+from mbcas_loadtest.evaluation.statistics import Paired
+from mbcas_loadtest.evaluation.validity import PlantValidity
+from mbcas_loadtest.pages import svg, wording
+from mbcas_loadtest.pages.template import template
+
+SHOWN_IN_SCENARIO = ("waste", "throttled", "p99_seconds", "changes_per_hour", "settling_seconds")
+SECONDARY = ("reservation_waste", "jain", "useful", "denied", "starved", "unfunded")
+SUMMARY_SYSTEMS = ("mbcas", "captain-api", "vpa-pretrained", "oracle-15s")
+_KINDS: Mapping[Kind, str] = {
+    Kind.PREREGISTERED: "Preregistered: endpoints, systems, knobs, margins and seeds were frozen "
+    "before these seeds ran.",
+    Kind.EXPLORATORY: "Exploratory: not the registered evaluation. Nothing here is a claim.",
+    Kind.TUNING: "Tuning: these seeds are for choosing knobs. Nothing here is a result.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesPanel:
+    """One run over time, a drawing for each container."""
+
+    title: str
+    about: str
+    drawings: Sequence[tuple[str, str]]
+
+
+def page_html(
+    report: Report, *, validity: PlantValidity | None = None, panels: Sequence[SeriesPanel] = ()
+) -> str:
+    """The whole page; every text is escaped."""
+    judged = [target for target in report.targets if target.is_reached is not None]
+    return template("mbcas_loadtest.evaluation", "evaluation.html.j2").render(
+        report=report,
+        kind_sentence=_KINDS[report.kind],
+        verdict=_verdict(report),
+        missed=[target for target in judged if not target.is_reached],
+        reached=[target for target in judged if target.is_reached],
+        open_targets=[target for target in report.targets if target.is_reached is None],
+        worse=[test for test in report.tests if test.is_better is False],
+        summary_systems=[
+            name for name in SUMMARY_SYSTEMS if any(_find(one, name) for one in report.scenarios)
+        ],
+        find=_find,
+        test_row=_test_row,
+        frontier=lambda found: Markup(  # noqa: S704  Written by matplotlib, titles escaped there.
+            frontier_svg(found, share=report.matched_throttled_ratio)
+        ),
+        panels=[
+            (panel, [(name, Markup(drawing)) for name, drawing in panel.drawings])  # noqa: S704  As above.
+            for panel in panels
+        ],
+        validity=validity,
+        colours=svg.DARK_COLOURS,
+        wording=wording,
+        quantities=QUANTITIES,
+        shown=SHOWN_IN_SCENARIO,
+        secondary=SECONDARY,
+        value=value,
+        difference=difference,
+        interval=interval,
+        best_point=_best_point,
+        cell=_cell,
+        seeds=seeds_text(report.seeds),
+        rate=lambda seconds: wording.fixed(60.0 / seconds, 0) if seconds > 0 else wording.DASH,
+    )
+
+
+def value(quantity: str, number: float | None) -> str:
+    """A figure in the words of its quantity."""
+    known, about = wording.number(number), QUANTITIES[quantity]
+    if about.unit == "%":
+        return wording.percent(known, about.decimals)
+    if about.unit == "s" and known is not None and known < 1.0 and about.decimals:
+        return wording.milliseconds(known * 1000)
+    unit = {"/h": "/h", "s": " s"}.get(about.unit, "")
+    return wording.fixed(known, about.decimals if known is None or abs(known) < 100 else 0, unit)  # noqa: PLR2004 - enough digits.
+
+
+def difference(paired: Paired | None, *, compared: str = "difference", unit: str = "%") -> str:
+    """A mean difference, signed."""
+    if paired is None or not math.isfinite(paired.mean_difference):
+        return wording.DASH
+    return _signed(paired.mean_difference, compared, unit)
+
+
+def interval(
+    ends: tuple[float, float] | None, *, compared: str = "difference", unit: str = "%"
+) -> str:
+    """The ends of an interval, signed."""
+    if ends is None or not all(math.isfinite(end) for end in ends):
+        return wording.DASH
+    return " … ".join(_signed(end, compared, unit) for end in ends)
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """Seeds as people write them."""
+    if len(seeds) > 1 and tuple(seeds) == tuple(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(str(seed) for seed in seeds)
+
+
+def _signed(number: float, compared: str, unit: str) -> str:
+    if compared == "ratio":
+        # Beyond this a logarithm is a difference of many powers of ten: the figure says enough.
+        return f"{math.expm1(min(number, 14.0)) * 100:+,.0f} %".replace("-", wording.MINUS)
+    scale, suffix = (100.0, " pt") if unit == "%" else (1.0, {"s": " s"}.get(unit, unit))
+    return f"{number * scale:+,.1f}{suffix}".replace("-", wording.MINUS)
+
+
+def _verdict(report: Report) -> str:
+    judged = [target for target in report.targets if target.is_reached is not None]
+    if not judged:
+        return "No target was measured in this run"
+    missed = sum(not target.is_reached for target in judged)
+    of = f"{len(judged)} targets measured"
+    return f"{missed} of {of} {'was' if missed == 1 else 'were'} not reached"
+
+
+def _find(found: ScenarioStandings, system: str) -> Standing | None:
+    return next((one for one in found.standings if one.system == system), None)
+
+
+def _best_point(standing: Standing) -> dict[str, float]:
+    """Figures at the best knob; empty where it did not run there."""
+    for point in standing.points:
+        if point.knob == standing.best_knob:
+            return point.figures
+    return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _TestRow:
+    """A test in words."""
+
+    rival: str
+    endpoint: str
+    difference: str
+    t_interval: str
+    bca_interval: str
+    d_z: str
+    hedges_g: str
+    p_holm: str
+    p_welch: str
+    verdict: str
+    css: str
+    not_inferior: str
+
+
+def _test_row(test: Test) -> _TestRow:
+    scale = {"compared": test.endpoint.compared, "unit": QUANTITIES[test.endpoint.name].unit}
+    verdict, css = {True: ("better", "better"), False: ("worse", "worse"), None: ("open", "")}[
+        test.is_better
+    ]
+    inferior = {True: "yes", False: "no", None: wording.DASH}[test.is_not_inferior]
+    return _TestRow(
+        rival=test.rival,
+        endpoint=QUANTITIES[test.endpoint.name].title,
+        difference=difference(test.found, **scale),
+        t_interval=interval(test.found.t_interval, **scale),
+        bca_interval=interval(test.found.bca_interval, **scale),
+        d_z=wording.fixed(test.found.d_z, 1),
+        hedges_g=wording.fixed(test.found.hedges_g, 1),
+        p_holm=_probability(test.p_holm),
+        p_welch=_probability(test.found.p_welch),
+        verdict=verdict,
+        css=css,
+        not_inferior=inferior,
+    )
+
+
+def _probability(p: float | None) -> str:
+    if p is None:
+        return wording.DASH
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"  # noqa: PLR2004 - as it is printed.
+
+
+def _cell(found: tuple[float, float, float | None] | None) -> str:
+    """A cell of the first table: efficiency / throttled / changes per hour."""
+    if found is None:
+        return wording.DASH
+    efficiency, throttled, changes = found
+    text = f"{efficiency:.2f}/{throttled:.2f}"
+    return text if changes is None else f"{text}/{changes:.0f}"
