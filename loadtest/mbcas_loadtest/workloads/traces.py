@@ -164,7 +164,7 @@ class _Reading:
         self._path, self._unit = path, unit
         self._id_at, self._time_at, self._value_at = places
         self._ids: dict[str, None] = {}
-        self._last_id = ""
+        self._last_id: str | None = None
         self._lines: list[int] = []
         self._times: list[float] = []
         self._values: list[float] = []
