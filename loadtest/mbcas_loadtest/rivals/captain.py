@@ -19,9 +19,9 @@ no limit exceeds the node, where it would change nothing but the waste. `captain
 home. `captain-api` gets the same ten periods once a second, as MBCAS's shim reports them, looks for
 a rollback then and no earlier, and sends what it wants through the API.
 
-**Example.** Target 0.1, limit 1000m, margin 3, usage 200m in all of 50 periods, nothing throttled:
-margin 2.9, proposal 200m, so limit 500m. Four of the next ten periods throttled: 0.4 > 0.3 at the
-fourth, limit 2 x 1000 - 500 = 1500m, margin 3.2.
+**Example.** Target 0.1, limit 1000m, a first second at 200m, nothing throttled: margin 2.9,
+deviation 80.8m (of 40 zeros and ten times 200m), proposal 434m, so limit 500m. Four of the next ten
+periods throttled: 0.4 > 0.3 at the fourth, limit 2 x 1000 - 500 = 1500m, margin 3.2.
 """
 
 import numpy as np

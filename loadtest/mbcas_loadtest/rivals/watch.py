@@ -12,6 +12,8 @@ import numpy as np
 from mbcas_core.units import BoolArray, IntArray
 
 WINDOW_PERIODS = 150
+TOLERANCE_PERIODS = 1e-6
+"""0.8 x 0.05 x 150 is above 6 as a float."""
 
 
 class ThrottleWatch:
@@ -33,9 +35,10 @@ class ThrottleWatch:
             over_ratio: Throttled share of the window above which a container is over.
             under_ratio: Below which it is under; in between the verdict is that all is well.
         """
-        over = self._throttled > over_ratio * WINDOW_PERIODS
+        over = self._throttled > over_ratio * WINDOW_PERIODS + TOLERANCE_PERIODS
         done = self._periods >= WINDOW_PERIODS
-        under = done & ~over & (self._throttled < under_ratio * WINDOW_PERIODS)
+        least = under_ratio * WINDOW_PERIODS - TOLERANCE_PERIODS
+        under = done & ~over & (self._throttled < least)
         self.forget(over | done)
         return over, under
 
