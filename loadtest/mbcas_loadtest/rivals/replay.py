@@ -5,7 +5,7 @@ where the recorded usage is above the quota in force. So this shows a system's r
 settings do to the load is for `evaluate`, which closes the loop.
 
 **Time.** A sample holds until the next. A minute without a sample is left out, as if the clock had
-stood still (golden/README.md feeds the recommender of VPA so); where samples are more than a minute
+stood still (the real recommender's golden vectors were made so); where samples are more than 90 s
 apart, every minute has the value of the last one. Nothing is known of the time within a sample.
 """
 
@@ -32,6 +32,7 @@ from mbcas_loadtest.workloads.traces import Series
 MINUTE_SECONDS = 60
 MINUTE_PERIODS = MINUTE_SECONDS * PERIODS_PER_SECOND
 PERIOD_USEC = 100_000.0
+COARSE_SECONDS = 90.0
 MIN_CPUS = 4
 SHOWN_ROWS = 24
 SHOWN_MILLICORES_MAX = 10_000_000
@@ -116,7 +117,7 @@ def usage_by_second(series: Series) -> FloatArray:
     """Returns millicores (minutes, 60)."""
     start = math.floor(series.t_seconds[0] / MINUTE_SECONDS) * MINUTE_SECONDS
     sample_minute: IntArray = ((series.t_seconds - start) // MINUTE_SECONDS).astype(np.int64)
-    is_coarse = series.sample_seconds > MINUTE_SECONDS
+    is_coarse = series.sample_seconds > COARSE_SECONDS
     end = series.t_seconds[0] - start + series.duration_seconds
     count = int(end // MINUTE_SECONDS) if is_coarse else int(sample_minute[-1]) + 1
     seconds = (start + np.arange(count * MINUTE_SECONDS)).reshape(count, MINUTE_SECONDS)
