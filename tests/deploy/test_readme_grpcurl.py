@@ -18,13 +18,14 @@ import pytest
 
 from mbcas.v1 import market_pb2 as pb
 from mbcas.v1.market_pb2_grpc import MarketStub
+from tests.e2e.cluster import programs
 from tests.mbcas_server.fakes import Shim, report
 from tests.tidy import repository
 
 WAIT_SECONDS = 120.0
 """For one step, on a machine that has other things to do."""
-CACHED = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mbcas/bin/grpcurl"
-GRPCURL = shutil.which("grpcurl") or (str(CACHED) if CACHED.is_file() else None)
+BUILT = programs.tool_path("grpcurl")
+GRPCURL = shutil.which("grpcurl") or (str(BUILT) if BUILT.is_file() else None)
 ADDRESS = "127.0.0.1:7443"
 
 

@@ -16,7 +16,10 @@ from types import FrameType
 from tests.e2e.cluster import cluster, programs
 
 FOLDER = Path(__file__).parent
-NEED_ITS_PROGRAMS = (FOLDER.parent / "deploy" / "test_chart_manifests.py",)
+NEED_ITS_PROGRAMS = (
+    FOLDER.parent / "deploy" / "test_chart_manifests.py",
+    FOLDER.parent / "deploy" / "test_readme_grpcurl.py",
+)
 """Tests that need no cluster, but what is built for it: elsewhere they may have been skipped."""
 CLUSTER_VARIABLE = "MBCAS_E2E_CLUSTER"
 EXIT_MISSING = 3
@@ -37,6 +40,11 @@ def main() -> int:
         "--prepare", action="store_true", help="only install and build what is missing"
     )
     parser.add_argument(
+        "--tool",
+        choices=[tool.name for tool in programs.TOOLS],
+        help="only build this tool, where it is missing; needs no root",
+    )
+    parser.add_argument(
         "--down", type=Path, metavar="FOLDER", help="take down a cluster that was kept"
     )
     parser.add_argument("--figures", action="store_true", help="measure instead of testing")
@@ -45,16 +53,16 @@ def main() -> int:
     if options.down is not None:
         cluster.take_down(options.down, _say)
         return 0
-    if os.geteuid() != 0:
+    if options.tool is None and os.geteuid() != 0:
         _say("a kubelet needs root: run this as root")
         return EXIT_MISSING
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        _prepare()
+        _prepare(options.tool)
     except programs.MissingProgramError as error:
         _say(str(error))
         return EXIT_MISSING
-    if options.prepare:
+    if options.prepare or options.tool is not None:
         return 0
     if options.figures:
         return _measure(options.json)
@@ -63,8 +71,8 @@ def main() -> int:
     )
 
 
-def _prepare() -> None:
-    steps = list(programs.missing())
+def _prepare(tool: str | None) -> None:
+    steps = list(programs.missing() if tool is None else programs.missing_tools(tool))
     if steps:
         minutes = sum(step.minutes for step in steps)
         _say(f"{len(steps)} things are missing; getting them takes about {minutes:.0f} minutes")

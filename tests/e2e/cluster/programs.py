@@ -90,6 +90,12 @@ TOOLS = (
         version="v0.8.0",
         minutes=0.2,
     ),
+    GoTool(
+        name="grpcurl",
+        package="github.com/fullstorydev/grpcurl/cmd/grpcurl",
+        version="v1.9.4",
+        minutes=1.5,
+    ),
 )
 
 
@@ -149,7 +155,12 @@ def missing() -> Iterator[Step]:
         folder = _built_folder(built)
         if not all((folder / name).is_file() for name in built.packages):
             yield _build_step(built, folder)
-    for tool in TOOLS:
+    yield from missing_tools(*(tool.name for tool in TOOLS))
+
+
+def missing_tools(*names: str) -> Iterator[Step]:
+    """Yields what must be done to have these tools, which are of use without a cluster too."""
+    for tool in (tool for tool in TOOLS if tool.name in names):
         folder = _tool_folder(tool)
         if not (folder / tool.name).is_file():
             yield Step(
