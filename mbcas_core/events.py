@@ -246,6 +246,20 @@ class ReportArrived:
     report: Report
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SamplesArrived:
+    """As a ReportArrived with samples alone from each of these nodes.
+
+    For simulations, which hold many nodes and read them all at one time.
+    """
+
+    nodes: tuple[str, ...]
+    node: IntArray
+    """(n,) which of them each of the n sampled containers is on."""
+    time_seconds: float
+    samples: Samples
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TickDue:
     """Time to take the samples in, lift what is throttled, and clear the markets that are due."""
@@ -272,4 +286,12 @@ class ReleaseAsked:
     time_seconds: float
 
 
-Event = NodeAttached | NodeDetached | ReportArrived | TickDue | WritesFrozen | ReleaseAsked
+Event = (
+    NodeAttached
+    | NodeDetached
+    | ReportArrived
+    | SamplesArrived
+    | TickDue
+    | WritesFrozen
+    | ReleaseAsked
+)

@@ -269,6 +269,7 @@ class Fleet:
         self._sorted_rows: dict[int, IntArray] = {}
         self._row_by_handle: dict[int, dict[int, int]] = {}
         self._last_handles: dict[int, tuple[bytes, IntArray]] = {}
+        self._last_many: tuple[bytes, bytes, IntArray] | None = None
 
     @property
     def row_count(self) -> int:
@@ -308,7 +309,7 @@ class Fleet:
         del self._node_by_name[self.node_names.pop(node)]
         del self._rows_by_node[node], self._row_by_handle[node]
         self._sorted_rows.pop(node, None)
-        self._last_handles.pop(node, None)
+        self._forget_last(node)
         self._node_slots.give_back(node)
 
     def node_ids(self) -> IntArray:
@@ -361,12 +362,12 @@ class Fleet:
             del handles[old]
         handles[handle] = row
         self.rows.handle[row] = handle
-        self._last_handles.pop(node, None)
+        self._forget_last(node)
 
     def forget_handles(self, node: int) -> None:
         """Makes every handle of a node unknown: a new stream gives them out anew."""
         self._row_by_handle[node] = {}
-        self._last_handles.pop(node, None)
+        self._forget_last(node)
 
     def row_of_handle(self, node: int, handle: int) -> int | None:
         return self._row_by_handle[node].get(handle)
@@ -385,6 +386,23 @@ class Fleet:
         self._last_handles[node] = (key, rows)
         return rows
 
+    def rows_of_many(self, node: IntArray, handles: NDArray[np.int32]) -> IntArray:
+        """The same for handles of many nodes: `node` (n,) is whose each is, -1: nobody's."""
+        keys = node.tobytes(), handles.tobytes()
+        if self._last_many is not None and self._last_many[:2] == keys:
+            return self._last_many[2]
+        nobodys: dict[int, int] = {}
+        pairs = zip(node.tolist(), handles.tolist(), strict=True)
+        found = [self._row_by_handle.get(own, nobodys).get(handle, -1) for own, handle in pairs]
+        rows: IntArray = np.array(found, np.int64)
+        self._last_many = (*keys, rows)
+        return rows
+
+    def _forget_last(self, node: int) -> None:
+        """Handles of this node may name others than before."""
+        self._last_handles.pop(node, None)
+        self._last_many = None
+
     def remove_row(self, row: int) -> None:
         """Removes a container, and its pod with the last of them."""
         node, pod = int(self.rows.node[row]), int(self.rows.pod[row])
@@ -402,7 +420,7 @@ class Fleet:
         if not same_name:
             del self._rows_by_pod_name[names.namespace, names.pod]
         self._sorted_rows.pop(node, None)
-        self._last_handles.pop(node, None)
+        self._forget_last(node)
         self.pods.row_count[pod] -= 1
         if self.pods.row_count[pod] == 0:
             del self._pod_by_uid[node, names.pod_uid]

@@ -14,6 +14,7 @@ from mbcas_core.events import (
     NodeFacts,
     Report,
     ReportArrived,
+    SamplesArrived,
 )
 from mbcas_core.fleet import FleetFullError
 from mbcas_core.results import take_results
@@ -87,6 +88,21 @@ def take_report(state: State, event: ReportArrived) -> list[Effect]:
         state.counts["handles_unknown"] += int(np.count_nonzero(rows < 0))
         counters.stage(state.counters, rows, samples)
     return effects + take_results(state, node, report.results, event.time_seconds)
+
+
+def take_samples(state: State, event: SamplesArrived) -> None:
+    """Takes in what was measured on several nodes; of those without an inventory, nothing."""
+    fleet = state.fleet
+    known = [fleet.find_node(name) for name in event.nodes]
+    ids: IntArray = np.array([-1 if node is None else node for node in known], np.int64)
+    ids = np.where((ids >= 0) & fleet.nodes.attached[ids], ids, -1)
+    state.counts["reports_unattached"] += int(np.count_nonzero(ids < 0))
+    listed = ids[ids >= 0]
+    fleet.nodes.report_time[listed] = event.time_seconds
+    fleet.nodes.changed_tick[listed] = state.tick_count + 1
+    rows = fleet.rows_of_many(ids[event.node], event.samples.handles)
+    state.counts["handles_unknown"] += int(np.count_nonzero(rows < 0))
+    counters.stage(state.counters, rows, event.samples)
 
 
 def _take_node_facts(state: State, node: int, facts: NodeFacts) -> None:

@@ -20,6 +20,7 @@ from mbcas_core.events import (
     NodeDetached,
     ReleaseAsked,
     ReportArrived,
+    SamplesArrived,
     TickDue,
     WritesFrozen,
 )
@@ -63,6 +64,8 @@ class Rounds:
         match event:
             case ReportArrived():
                 return intake.take_report(self.state, event)
+            case SamplesArrived():
+                intake.take_samples(self.state, event)
             case TickDue():
                 return _tick(self.state, event.time_seconds)
             case NodeAttached():
@@ -71,12 +74,11 @@ class Rounds:
                 return intake.detach(self.state, event)
             case WritesFrozen():
                 self.state.frozen = event.frozen
-                return []
             case ReleaseAsked():
                 release.hold(self.state, event)
-                return []
             case _:
                 assert_never(event)
+        return []
 
 
 def _tick(state: State, now: float) -> list[Effect]:

@@ -50,11 +50,15 @@ class Findings:
 
     def rows(self, name: str, bad: BoolArray, **numbers: IntArray | FloatArray) -> None:
         """Notes the rows for which this holds, shape (n,), and their numbers."""
+        if not bad.any():
+            return
         for row in np.flatnonzero(bad)[:MAX_FINDINGS].tolist():
             self._add(name, int(self._market_of_row[row]), row, row, numbers)
 
     def markets(self, name: str, bad: BoolArray, **numbers: IntArray | FloatArray) -> None:
         """Notes the markets for which this holds, shape (m,), and their numbers."""
+        if not bad.any():
+            return
         nodes = self._node_of_pod
         for market in np.flatnonzero(bad)[:MAX_FINDINGS].tolist():
             node, pod = (market, None) if nodes is None else (int(nodes[market]), market)

@@ -38,7 +38,7 @@ from mbcas_core.units import (
 )
 from mbcas_loadtest.games.draws import ALLOCATABLE_MILLICORES
 from mbcas_loadtest.plant.recursion import PlantInput, idle_state, step
-from mbcas_loadtest.simulation.telemetry import USEC_PER_MILLICORE, Counters, build_samples
+from mbcas_loadtest.simulation.telemetry import USEC_PER_MILLICORE, Arrival, Counters, read_second
 
 CPUS = ALLOCATABLE_MILLICORES // 1000
 START_SECONDS = 1000.0
@@ -213,14 +213,23 @@ class Nodes:
             throttled_usec=plant.throttled_usec,
             nr_bursts=plant.nr_bursts,
         )
-        sampled = build_samples(
+        reading = read_second(
             counters.lay_out(self.limit_millicores, np.zeros(self.limit_millicores.shape)),
             slices,
             throttled,
             handles=self._handles,
             node_time_seconds=self.now_seconds,
         )
-        for game, (name, samples) in enumerate(zip(self.names, sampled, strict=True)):
-            report = Report(samples=(samples,), results=tuple(results.get(game, ())))
-            event = ReportArrived(node=name, time_seconds=self.now_seconds + 0.1, report=report)
+        arrived = self.now_seconds + 0.1
+        self._take(
+            self.rounds.handle(
+                Arrival(nodes=np.arange(len(self.names)), reading=reading).as_event(
+                    tuple(self.names), arrived
+                )
+            )
+        )
+        for game, own in results.items():
+            event = ReportArrived(
+                node=self.names[game], time_seconds=arrived, report=Report(results=tuple(own))
+            )
             self._take(self.rounds.handle(event))

@@ -20,9 +20,7 @@ from mbcas_core.events import (
     Event,
     NodeAttached,
     NodeDetached,
-    Report,
     ReportArrived,
-    Samples,
     TickDue,
 )
 from mbcas_core.rounds import Rounds
@@ -33,7 +31,7 @@ from mbcas_loadtest.simulation.latency import Draws
 from mbcas_loadtest.simulation.mbcas import CoreSystem
 from mbcas_loadtest.simulation.shims import Shims
 from mbcas_loadtest.simulation.system import Seen, Settings
-from mbcas_loadtest.simulation.telemetry import Line, Telemetry
+from mbcas_loadtest.simulation.telemetry import Arrival, Line, Telemetry
 from mbcas_loadtest.simulation.world import PERIODS_PER_SECOND, World
 
 START_SECONDS = 1000.0
@@ -145,7 +143,7 @@ class CoreShell:
     def step(self, seen: Seen) -> None:
         """Lets the shims report, and the core decide."""
         seconds = seen.period / PERIODS_PER_SECOND
-        samples = self._telemetry.sample(
+        arrivals = self._telemetry.sample(
             seen,
             node_time_seconds=START_SECONDS + seconds,
             draw=self._draws.of_reports[:, seen.period // PERIODS_PER_SECOND - 1],
@@ -153,7 +151,7 @@ class CoreShell:
         if self._is_away(seconds):
             self._telemetry.lose()
         elif self._is_connected(seconds, seen.period):
-            self._report(samples, seconds)
+            self._report(arrivals, seconds)
         else:
             self._telemetry.lose()
         if not self._is_down:
@@ -174,7 +172,7 @@ class CoreShell:
         for name in self._shims.nodes:
             self._handle(NodeAttached(node=name, time_seconds=START_SECONDS + seconds))
         self._inventories = set(range(len(self._shims.nodes)))
-        self._report([()] * len(self._shims.nodes), seconds)
+        self._report([], seconds)
 
     def _is_away(self, seconds: float) -> bool:
         """True while the server restarts."""
@@ -203,8 +201,8 @@ class CoreShell:
             self._connect(seconds)
         return True
 
-    def _report(self, samples: list[tuple[Samples, ...]], seconds: float) -> None:
-        """Tells the core what has arrived of every node."""
+    def _report(self, arrivals: list[Arrival], seconds: float) -> None:
+        """Tells the core what is new about pods and orders, and what was measured."""
         news = self._shims.news(exists=self._exists, seconds=seconds)
         for node in self._inventories:
             news[node] = replace(
@@ -213,15 +211,11 @@ class CoreShell:
             )
         self._inventories = set()
         now = START_SECONDS + seconds + TICK_SECONDS / 2
-        for node, (name, own) in enumerate(zip(self._shims.nodes, samples, strict=True)):
-            report = news.get(node)
-            if report is None:
-                if not own:
-                    continue
-                report = Report(samples=own)
-            elif own:
-                report = replace(report, samples=own)
-            self._handle(ReportArrived(node=name, time_seconds=now, report=report))
+        for node in sorted(news):
+            name = self._shims.nodes[node]
+            self._handle(ReportArrived(node=name, time_seconds=now, report=news[node]))
+        for arrival in arrivals:
+            self._handle(arrival.as_event(self._shims.nodes, now))
 
     def _handle(self, event: Event) -> None:
         for effect in self._rounds.handle(event):

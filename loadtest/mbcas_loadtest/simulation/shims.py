@@ -5,8 +5,10 @@ pod, together with the others that came for it at once; the API server answers w
 the kubelet has made of it is told with the next report: seen, deferred, in force.
 """
 
+import zlib
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 
@@ -22,12 +24,15 @@ from mbcas_core.events import (
     QosClass,
     Report,
 )
+from mbcas_core.stability.resize_budget import BUCKET_SECONDS
 from mbcas_core.units import MILLICORES_PER_CORE, BoolArray, FloatArray, IntArray
 from mbcas_loadtest.simulation.kubelet import Kubelets, declared_settings
 from mbcas_loadtest.simulation.system import Settings
 from mbcas_loadtest.simulation.telemetry import USEC_PER_MILLICORE
 from mbcas_loadtest.simulation.world import World
 
+LUMP_SECONDS = BUCKET_SECONDS
+LUMP_WIDTH_MILLISECONDS = 900
 OLD_SECONDS = 3600.0
 """Age of the containers that are there when a world starts."""
 UNAVAILABLE, CONFLICT, OK = 503, 409, 200
@@ -41,7 +46,7 @@ class Shims:
         self._declared, self._kubelets = world.declared, kubelets
         self._burst_credit = burst_credit
         self._slots = {name: slot for slot, name in enumerate(world.declared.names)}
-        self.nodes = [f"{world.scenario}-{seed}" for seed in world.seeds]
+        self.nodes = tuple(_name_node(f"{world.scenario}-{seed}") for seed in world.seeds)
         pods = kubelets.patched.shape
         self._generation: IntArray = np.ones(pods, np.int64)
         self._run: IntArray = np.zeros(pods[1], np.int64)
@@ -213,6 +218,19 @@ class Shims:
             order_id=order.order_id, outcome=outcome, status=status, generation=generation
         )
         self._results.setdefault(node, []).append(result)
+
+
+def _name_node(prefix: str) -> str:
+    """Returns a name whose phase is near a multiple of LUMP_SECONDS.
+
+    A round costs the same for one node as for ten, so they come in lumps, as far apart as the
+    resize budget may be saved up for: the budget is no narrower than with even phases.
+    """
+    for number in count():
+        name = f"{prefix}-{number}"
+        if zlib.crc32(name.encode()) % round(LUMP_SECONDS * 1000) < LUMP_WIDTH_MILLISECONDS:
+            return name
+    raise AssertionError("numbers do not end")
 
 
 def _at(settings: Settings, node: int, slot: int) -> CpuResources:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mbcas_core.events import COUNTERS, Samples
+from mbcas_core.events import COUNTERS, Samples, SamplesArrived
 from mbcas_core.units import (
     CPU_PERIOD_USEC,
     MILLICORES_PER_CORE,
@@ -68,38 +68,67 @@ class Counters:
         return laid
 
 
-def build_samples(
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # Arrays have no single ==.
+class Reading:
+    """One second's counters and detail of n containers on each of m nodes."""
+
+    counters: IntArray
+    """(m, COUNTERS, n)."""
+    slice_millicores: NDArray[np.uint16]
+    """(m, n, 10), oldest first."""
+    throttled_periods: NDArray[np.uint8]
+    """(m, n) of the second."""
+    handles: NDArray[np.int32]
+    """(n,)."""
+    node_time_seconds: float
+    """The nodes' clocks at its end."""
+
+    def of(self, nodes: IntArray) -> Samples:
+        """Returns what these nodes read, one after the other."""
+        count = nodes.size * self.handles.size
+        return Samples(
+            node_time_seconds=self.node_time_seconds,
+            handles=np.tile(self.handles, nodes.size),
+            counters=self.counters[nodes].transpose(1, 0, 2).reshape(len(COUNTERS), count),
+            detail_seconds=np.ones(count, np.uint8),
+            slice_millicores=self.slice_millicores[nodes].reshape(-1),
+            second_throttled=self.throttled_periods[nodes].reshape(-1),
+        )
+
+
+def read_second(
     counters: IntArray,
     slice_millicores: FloatArray,
     throttled_periods: NDArray[np.generic],
     *,
     handles: NDArray[np.int32],
     node_time_seconds: float,
-) -> list[Samples]:
-    """Returns one second's sample of each of m nodes.
+) -> Reading:
+    """Returns a second as shims would report it; slices are (10, m, n) here."""
+    return Reading(
+        counters=counters,
+        slice_millicores=np.rint(slice_millicores.transpose(1, 2, 0)).astype(np.uint16),
+        throttled_periods=throttled_periods.astype(np.uint8),
+        handles=handles,
+        node_time_seconds=node_time_seconds,
+    )
 
-    Args:
-        counters: (m, COUNTERS, n).
-        slice_millicores: (10, m, n) of the second's slices, oldest first.
-        throttled_periods: (m, n) of the second.
-        handles: (n,).
-        node_time_seconds: The node's clock at its end.
-    """
-    slices = np.rint(slice_millicores.transpose(1, 2, 0)).astype(np.uint16)
-    by_node = slices.reshape(len(counters), -1)
-    throttled = throttled_periods.astype(np.uint8)
-    ones = np.ones(handles.size, np.uint8)
-    return [
-        Samples(
-            node_time_seconds=node_time_seconds,
-            handles=handles,
-            counters=own,
-            detail_seconds=ones,
-            slice_millicores=sliced,
-            second_throttled=hit,
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # Arrays have no single ==.
+class Arrival:
+    """What arrives together: a reading of some of the nodes."""
+
+    nodes: IntArray
+    reading: Reading
+
+    def as_event(self, names: tuple[str, ...], time_seconds: float) -> SamplesArrived:
+        """Returns it as the core is told; `names` are those of all nodes."""
+        return SamplesArrived(
+            nodes=tuple(names[node] for node in self.nodes.tolist()),
+            node=np.repeat(np.arange(self.nodes.size), self.reading.handles.size),
+            time_seconds=time_seconds,
+            samples=self.reading.of(self.nodes),
         )
-        for own, sliced, hit in zip(counters, by_node, throttled, strict=True)
-    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,8 +156,9 @@ class Telemetry:
             throttled_usec=np.zeros(shape),
             nr_bursts=np.zeros(shape),
         )
-        self._late: list[Samples | None] = [None] * shape[0]
-        self._waiting: deque[list[tuple[Samples, ...]]] = deque()
+        self._nodes: IntArray = np.arange(shape[0])
+        self._late: Arrival | None = None
+        self._waiting: deque[list[Arrival]] = deque()
 
     def forget(self, slots: BoolArray) -> None:
         """Containers (n,) appear anew: their cgroups begin at 0."""
@@ -145,26 +175,30 @@ class Telemetry:
     def lose(self) -> None:
         """What is on its way does not arrive: nobody listens."""
         self._waiting.clear()
-        self._late = [None] * len(self._late)
+        self._late = None
 
     def sample(
         self, seen: Seen, *, node_time_seconds: float, draw: NDArray[np.float32]
-    ) -> list[tuple[Samples, ...]]:
-        """Reads the kernels after a second; returns what arrives of each node, as it arrives.
+    ) -> list[Arrival]:
+        """Reads the kernels after a second; returns what arrives, as it arrives.
 
         Args:
             seen: Of this second.
             node_time_seconds: Of the server's clock; the nodes' may be others.
             draw: (m,) uniform from 0 to 1: what becomes of each node's sample.
         """
-        fresh = self._read(seen, node_time_seconds + self._line.clock_skew_seconds)
-        sent = [self._pass(node, one, float(draw[node])) for node, one in enumerate(fresh)]
-        self._waiting.append(sent)
-        if len(self._waiting) <= self._line.delay_seconds:
-            return [()] * len(sent)
-        return self._waiting.popleft()
+        reading = self._read(seen, node_time_seconds + self._line.clock_skew_seconds)
+        late_from = self._line.loss_ratio
+        in_time_from = late_from + self._line.reorder_ratio
+        sent = [Arrival(nodes=self._nodes[draw >= in_time_from], reading=reading)]
+        if self._late is not None:
+            sent.append(self._late)
+        late = self._nodes[(draw >= late_from) & (draw < in_time_from)]
+        self._late = Arrival(nodes=late, reading=reading) if late.size else None
+        self._waiting.append([arrival for arrival in sent if arrival.nodes.size])
+        return self._waiting.popleft() if len(self._waiting) > self._line.delay_seconds else []
 
-    def _read(self, seen: Seen, node_time_seconds: float) -> list[Samples]:
+    def _read(self, seen: Seen, node_time_seconds: float) -> Reading:
         counters, throttled = self._counters, seen.throttled.sum(axis=0)
         counters.usage_usec += seen.usage_usec.sum(axis=0)
         counters.nr_periods += seen.timer_ran.sum(axis=0)
@@ -177,21 +211,10 @@ class Telemetry:
         slices = seen.usage_usec / USEC_PER_MILLICORE
         if slots.size < seen.exists.shape[1]:
             laid, slices, throttled = laid[..., slots], slices[..., slots], throttled[..., slots]
-        return build_samples(
+        return read_second(
             laid,
             slices,
             throttled,
             handles=(slots + 1).astype(np.int32),
             node_time_seconds=node_time_seconds,
         )
-
-    def _pass(self, node: int, fresh: Samples, draw: float) -> tuple[Samples, ...]:
-        """What becomes of a node's sample, and of one that is late."""
-        late, self._late[node] = self._late[node], None
-        arrived = [fresh]
-        if draw < self._line.loss_ratio:
-            arrived = []
-        elif draw < self._line.loss_ratio + self._line.reorder_ratio:
-            self._late[node] = fresh
-            arrived = []
-        return tuple(arrived + ([late] if late is not None else []))
