@@ -43,7 +43,8 @@ def draw_service(
         load: What it wants over time.
         mean_millicores: Where the grain of its requests is as drawn.
         declared_millicores: Its request and its limit.
-        threads: At least as many CPUs as its peaks need.
+        threads: As many CPUs as its peaks need, and not many more: each may keep some runtime
+            beyond a period (plant), so idle threads would soften the quota.
     """
     cv = draw_cv(generator)
     return Container(

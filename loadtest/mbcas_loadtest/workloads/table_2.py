@@ -78,6 +78,7 @@ def _scenario(
     *,
     cv: float,
     peak_millicores: float,
+    threads: int,
 ) -> Scenario:
     def draw_node(dice: Dice, seconds: int) -> Node:
         generator = dice.of_container(0)
@@ -88,7 +89,7 @@ def _scenario(
             noise=GammaWork(cv=cv),
             request_millicores=DECLARED_RATIO * peak_millicores,
             limit_millicores=DECLARED_RATIO * peak_millicores,
-            threads=CPUS,
+            threads=threads,
             request_usec=draw_request_usec(generator, peak_millicores, cv),
         )
         return Node(containers=(one,), cpus=CPUS)
@@ -106,12 +107,42 @@ def _scenario(
 
 
 SCENARIOS = (
-    _scenario("steady", "Steady, 1 core", _steady, cv=0.1, peak_millicores=1_000.0),
-    _scenario("service", "A service, 1 core", _steady, cv=0.3, peak_millicores=1_000.0),
-    _scenario("idle", "Idle, 20m", _idle, cv=0.5, peak_millicores=20.0),
-    _scenario("ramp", "From 100m to 2000m in five minutes", _ramp, cv=0.2, peak_millicores=2_000.0),
-    _scenario("periodic", "A peak of 45 s every 300 s", _periodic, cv=0.2, peak_millicores=2_000.0),
-    _scenario("bursty", "100m to 3000m for 20 to 40 s", _bursty, cv=0.3, peak_millicores=3_000.0),
-    _scenario("diurnal", "Autothrottle's diurnal rate", _diurnal, cv=0.3, peak_millicores=1_500.0),
-    _scenario("noisy", "Autothrottle's noisy rate", _noisy, cv=0.3, peak_millicores=1_500.0),
+    _scenario("steady", "Steady, 1 core", _steady, cv=0.1, peak_millicores=1_000.0, threads=2),
+    _scenario("service", "A service, 1 core", _steady, cv=0.3, peak_millicores=1_000.0, threads=2),
+    _scenario("idle", "Idle, 20m", _idle, cv=0.5, peak_millicores=20.0, threads=1),
+    _scenario(
+        "ramp",
+        "From 100m to 2000m in five minutes",
+        _ramp,
+        cv=0.2,
+        peak_millicores=2_000.0,
+        threads=5,
+    ),
+    _scenario(
+        "periodic",
+        "A peak of 45 s every 300 s",
+        _periodic,
+        cv=0.2,
+        peak_millicores=2_000.0,
+        threads=5,
+    ),
+    _scenario(
+        "bursty",
+        "100m to 3000m for 20 to 40 s",
+        _bursty,
+        cv=0.3,
+        peak_millicores=3_000.0,
+        threads=8,
+    ),
+    _scenario(
+        "diurnal",
+        "Autothrottle's diurnal rate",
+        _diurnal,
+        cv=0.3,
+        peak_millicores=1_500.0,
+        threads=4,
+    ),
+    _scenario(
+        "noisy", "Autothrottle's noisy rate", _noisy, cv=0.3, peak_millicores=1_500.0, threads=4
+    ),
 )

@@ -29,7 +29,7 @@ def _idle_overprovisioned(dice: Dice, seconds: int) -> Node:
                 load,
                 mean_millicores=mean,
                 declared_millicores=100,
-                threads=2,
+                threads=1,
             )
         )
     return Node(containers=tuple(containers), cpus=2)
@@ -48,6 +48,7 @@ def _constant(dice: Dice, seconds: int) -> Node:
                 Constant(mean_millicores=mean),
                 mean_millicores=mean,
                 declared_millicores=mean * generator.uniform(1.3, 1.8),
+                threads=3,
             )
         )
     return Node(containers=tuple(containers), cpus=8)
@@ -100,6 +101,7 @@ def _competition(dice: Dice, seconds: int, *, overload: float) -> Node:
             load,
             mean_millicores=mean,
             declared_millicores=COMPETED_CPUS * 1_000.0 / COMPETITORS,
+            threads=min(COMPETED_CPUS, 2 + int(mean / 500.0)),
         )
         waits_usec = mean * 1_000.0 * generator.uniform(1.0, 3.0)
         containers.append(replace(drawn, max_backlog_usec=waits_usec))

@@ -80,6 +80,7 @@ def _quota_namespaces(dice: Dice, seconds: int) -> Node:
                 load,
                 mean_millicores=busy,
                 declared_millicores=2_000.0 / 3.0,
+                threads=3,
             )
         )
     return Node(containers=tuple(containers), cpus=4)
@@ -131,6 +132,7 @@ def _mixed(dice: Dice, seconds: int, *, faults: Faults) -> Node:
             Constant(mean_millicores=idle_mean),
             mean_millicores=idle_mean,
             declared_millicores=100,
+            threads=1,
         ),
         draw_service(
             steady,
