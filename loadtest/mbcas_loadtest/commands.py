@@ -164,3 +164,21 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is a flag.
         is_quick=quick,
         is_update=update,
     )
+
+
+@app.command("validate-plant")
+def validate_plant(
+    points: Annotated[
+        int, typer.Option(min=0, help="Only so many, spread over all; 0: all of them.")
+    ] = 0,
+    seconds: Annotated[float, typer.Option(min=3, max=120, help="Of each point.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first point's work.")] = 1000,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Where the figures go.")] = None,
+    picture_path: Annotated[
+        Path | None, typer.Option("--picture", help="Also draw the result here, as one SVG.")
+    ] = None,
+) -> None:
+    """Holds the model of the kernel's CPU control against the kernel of this machine."""
+    from mbcas_loadtest.validation import commands as validation  # noqa: PLC0415 - loaded when used.
+
+    validation.validate_plant(points, seconds, seed, json_path, picture_path)

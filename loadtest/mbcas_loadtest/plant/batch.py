@@ -119,6 +119,7 @@ class Plant:
         spare = np.where(limited, quota.burst_usec + self._kept_usec, 0.0)
         most = quota_usec + spare
         written = np.broadcast_to(quota.written, shape) & limited
+        granted = np.where(np.asarray(quota.burst_usec) > 0, 2, 1) * quota_usec
         is_written: BoolArray = np.asarray(written.any(axis=(1, 2)))
         pods = None
         if quota.pod_quota_usec is not None:
@@ -133,7 +134,7 @@ class Plant:
             np.minimum(has, most[i], out=has)
             can = np.minimum(work, self._width_usec, out=runnable[i])
             if is_written[i]:
-                self._rewrite(has, can, written[i], quota_usec[i], most[i])
+                self._rewrite(has, can, written[i], granted[i], most[i])
             gets = np.minimum(can, has, out=served[i])
             if pods is not None:
                 pods.hold(gets, i)
@@ -174,12 +175,12 @@ class Plant:
         runtime: FloatArray,
         runnable: FloatArray,
         written: BoolArray,
-        quota_usec: FloatArray,
+        granted: FloatArray,
         most: FloatArray,
     ) -> None:
         """Refills in place what was written in this period."""
         ran = np.minimum(np.minimum(runnable, runtime), WRITE_SHARE * self._width_usec)
-        rewritten = np.minimum(runtime + quota_usec, ran + most)
+        rewritten = np.minimum(runtime + granted, ran + most)
         np.copyto(runtime, rewritten, where=written)
 
     def _contend(self, wanted: FloatArray) -> None:

@@ -14,6 +14,7 @@ period, what its requests wait for each other comes from the formula of a queue.
 """
 
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
 
@@ -33,6 +34,9 @@ STEP_RATIO = 1.05
 """Of a bin's upper to its lower edge."""
 _BINS = int(np.log(MOST_SECONDS / LEAST_SECONDS) / np.log(STEP_RATIO)) + 1
 _TOLERANCE_USEC = 1e-3  # Sums of floats.
+# Multiples of these, modulo 1, are spread evenly however many there are: no generator is needed.
+_GOLDEN, _PLASTIC = 0.6180339887498949, 0.7548776662466927
+_LUCK = np.array([NormalDist().inv_cdf((i + 0.5) / 64) for i in range(64)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # Arrays have no single ==.
@@ -183,23 +187,31 @@ class DelayMeter:
     def _follow(
         self, period: IntArray, container: IntArray, admitted: FloatArray, line: "_Line"
     ) -> _Waiting:
-        """Returns requests of these periods and containers, and when their work is served."""
+        """Returns requests of these periods and containers, and when their work is served.
+
+        Of the N requests that arrive at random in a period, the one at share x of its work arrives
+        about then, give or take sqrt(x (1 - x) / N) of the period.
+        """
         work = admitted[period, container]
         start = self._now_usec + period * CPU_PERIOD_USEC
         before = line.arrived_until[period, container] - work
         half = self._request_usec[container] / 2
-        shares = (np.arange(SAMPLES_PER_PERIOD) + 0.5) / SAMPLES_PER_PERIOD
-        return _Waiting.joined(
-            [
+        few = np.minimum(self._request_usec[container] / work, 1.0)
+        number = self._now_usec / CPU_PERIOD_USEC + period
+        rows = []
+        for sample in range(SAMPLES_PER_PERIOD):
+            share = (sample + (number * _GOLDEN + container * _PLASTIC) % 1) / SAMPLES_PER_PERIOD
+            luck = _LUCK[((number + sample * 0.31) * _PLASTIC % 1 * len(_LUCK)).astype(np.int64)]
+            arrived = np.clip(share + luck * np.sqrt(share * (1 - share) * few), 0.0, 1.0)
+            rows.append(
                 _Waiting(
                     container=container,
                     until_usec=before + np.minimum(share * work + half, work),
-                    arrived_usec=start + share * CPU_PERIOD_USEC,
+                    arrived_usec=start + arrived * CPU_PERIOD_USEC,
                     weight_usec=work / SAMPLES_PER_PERIOD,
                 )
-                for share in shares
-            ]
-        )
+            )
+        return _Waiting.joined(rows)
 
     def _finish(self, fresh: _Waiting, line: "_Line") -> tuple[_Waiting, FloatArray]:
         """Returns what is done by now and when it was; keeps what still waits."""

@@ -15,7 +15,8 @@ It is *throttled* where its runtime ended with work and threads left. Contention
 weight: everybody gets min(wanted, weight x level) for the one level at which the CPUs are used up.
 
 Writing a quota refills it at once, so a write grants up to one extra quota; it is taken to fall in
-the middle of the period, and the new quota to hold from its start. The period timer stops after an
+the middle of the period, and the new quota to hold from its start. A burst is set by a write of its
+own, which refills as well. The period timer stops after an
 idle period, so `nr_periods` counts periods with work and the one after them. Throttled time is
 summed over CPUs.
 
@@ -101,7 +102,8 @@ def step(state: PlantState, given: PlantInput, *, cpus: float) -> PlantState:
     runnable = np.minimum(work, given.threads * CPU_PERIOD_USEC)
     refilled = np.minimum(state.carried_usec + quota, quota + spare)
     ran = np.minimum(np.minimum(runnable, refilled), WRITE_SHARE * given.threads * CPU_PERIOD_USEC)
-    rewritten = np.minimum(refilled + quota, ran + quota + spare)
+    granted = np.where(given.burst_usec > 0, 2, 1) * quota
+    rewritten = np.minimum(refilled + granted, ran + quota + spare)
     runtime = np.where(limited, np.where(given.quota_written, rewritten, refilled), np.inf)
     wanted = np.minimum(runnable, runtime)
     served = share_by_weight(wanted, given.weight, capacity=cpus * CPU_PERIOD_USEC)

@@ -132,7 +132,8 @@ def serve_requests(
         if moment == write:
             has.quota_usec = writes[next_write].quota_usec
             has.burst_usec = writes[next_write].burst_usec
-            has.refill()
+            for _ in range(2 if has.burst_usec else 1):  # The burst is a write of its own.
+                has.refill()
             next_write += 1
     usage, throttled, lost = zip(*periods[1 : count + 1], strict=True)
     return Outcome(
