@@ -32,7 +32,7 @@ keeps 80 ms.
 
 import numpy as np
 
-from mbcas_core.units import CPU_PERIOD_USEC, BoolArray, FloatArray
+from mbcas_core.units import CPU_PERIOD_USEC, BoolArray, FloatArray, IntArray
 from mbcas_loadtest.rivals.one_number import (
     USEC_PER_MILLICORE_PERIOD,
     declared_millicores,
@@ -46,7 +46,10 @@ WINDOW_PERIODS = 5
 MAX_LEFT_USEC = 5_000.0
 UNUSED_RATIO = 0.2
 STARVED_RATIO = 0.5
-THROTTLED_RATIO = 0.1
+WINDOW_BITS = np.uint8((1 << WINDOW_PERIODS) - 1)
+THROTTLED_PERIODS: IntArray = np.array([bits.bit_count() for bits in range(WINDOW_BITS + 1)])
+"""Of each window; the least that counts, 0.1 of five, is one."""
+NOBODY: BoolArray = np.zeros((1, 1), np.bool_)
 
 
 class Escra:
@@ -56,40 +59,43 @@ class Escra:
     actuation = Actuation.DIRECT
 
     def __init__(self, declared: Declared, gain: float) -> None:
-        self._gain = gain
+        self._growth_usec = gain * SLICE_USEC / WINDOW_PERIODS
+        """For each throttled period of the window."""
         first = declared_millicores(declared) * USEC_PER_MILLICORE_PERIOD
         self._first_usec = np.maximum(first, SLICE_USEC)
         self._total_usec = float(declared.cpus * CPU_PERIOD_USEC)
         shape = first.shape
-        nodes = shape[0]
         self._exists: BoolArray = np.zeros(shape, np.bool_)
         self.quota_usec: FloatArray = np.zeros(shape)
         """0 where there is no container."""
-        self.pool_usec: FloatArray = np.full(nodes, self._total_usec)
-        self.overrun_usec: FloatArray = np.zeros(nodes)
-        self._fair_usec: FloatArray = np.full((nodes, 1), self._total_usec)
-        self._throttled: FloatArray = np.zeros((WINDOW_PERIODS, *shape))
+        self._least_usec: FloatArray = np.zeros(shape)
+        self.pool_usec: FloatArray = np.full(shape[0], self._total_usec)
+        self.overrun_usec: FloatArray = np.zeros(shape[0])
+        self._fair_usec: FloatArray = np.full((shape[0], 1), self._total_usec)
+        self._throttled = np.zeros(shape, np.uint8)
+        """A bit for each period of the window, the last one lowest."""
         self._left_usec: FloatArray = np.zeros((WINDOW_PERIODS, *shape))
 
     def step(self, seen: Seen) -> Settings | None:
-        is_same = bool((self._exists == seen.exists).all())
+        is_same = np.array_equal(self._exists, seen.exists)
         if not is_same:
             self._come_and_go(seen.exists)
-        slot = seen.period % WINDOW_PERIODS
         left = np.maximum(self.quota_usec - seen.usage_usec[0], 0.0)
-        self._throttled[slot] = seen.throttled[0]
-        self._left_usec[slot] = left
+        self._left_usec[seen.period % WINDOW_PERIODS] = left
+        self._throttled = (self._throttled << 1 & WINDOW_BITS) | seen.throttled[0]
         change = self._changes(left)
-        changed = (change != 0.0) & seen.exists
+        changed = change != 0.0
         if not changed.any():
             return None if is_same else self._settings()
-        self.quota_usec = self.quota_usec + np.where(changed, change, 0.0)
-        self._throttled[:, changed] = 0.0
-        self._left_usec[:, changed] = 0.0
+        self.quota_usec = self.quota_usec + change
+        self._throttled[changed] = 0
+        np.copyto(self._left_usec, 0.0, where=changed)
         return self._settings()
 
     def _settings(self) -> Settings:
-        quota = np.where(self._exists, self.quota_usec, self._first_usec)
+        quota = self.quota_usec
+        if not self._exists.all():
+            quota = np.where(self._exists, quota, self._first_usec)
         return one_number(quota / USEC_PER_MILLICORE_PERIOD, is_whole=False)
 
     def _come_and_go(self, exists: BoolArray) -> None:
@@ -99,36 +105,40 @@ class Escra:
         self.pool_usec = np.maximum(free, 0.0)
         self.overrun_usec = np.maximum(-free, 0.0)
         new = exists != self._exists
-        self._throttled[:, new] = 0.0
+        self._throttled[new] = 0
         self._left_usec[:, new] = 0.0
         count = np.maximum(exists.sum(axis=-1, keepdims=True), 1)
         self._fair_usec = self._total_usec / count
+        self._least_usec = np.where(exists, SLICE_USEC, 0.0)
         self.quota_usec, self._exists = quota, exists.copy()
 
     def _changes(self, left_usec: FloatArray) -> FloatArray:
         """Returns what each quota changes by (m, n), and settles it with the pools."""
-        quota, fair = self.quota_usec, self._fair_usec
-        throttled = self._throttled.mean(axis=0)
-        pays = (self.overrun_usec > 0.0)[:, np.newaxis] & (quota > fair)
-        starves = ~pays & (quota < fair) & (throttled > STARVED_RATIO) & self._exists
-        wants = ~pays & ~starves & (throttled >= THROTTLED_RATIO)
-        wants &= (self.pool_usec > 0.0)[:, np.newaxis]
-        paid = self._repay(pays) if pays.any() else 0.0
-        got = self._fill_up(starves) if starves.any() else 0.0
-        grown = _served(wants * (self._gain * SLICE_USEC * throttled), self.pool_usec)
-        self.pool_usec = self.pool_usec - grown.sum(axis=-1)
-        kept = np.where(
-            left_usec > UNUSED_RATIO * quota,
-            np.maximum((1.0 - UNUSED_RATIO) * quota, SLICE_USEC),
-            np.where(
-                self._left_usec.mean(axis=0) > MAX_LEFT_USEC,
-                np.maximum(quota - MAX_LEFT_USEC, SLICE_USEC),
-                quota,
-            ),
-        )
-        given_back = np.where(pays | starves | wants | ~self._exists, 0.0, quota - kept)
-        self.pool_usec = self.pool_usec + given_back.sum(axis=-1)
-        change: FloatArray = grown - given_back + got - paid
+        quota = self.quota_usec
+        throttled = THROTTLED_PERIODS[self._throttled]
+        grows = (throttled > 0) & (self.pool_usec > 0.0)[:, np.newaxis]
+        starves = throttled > STARVED_RATIO * WINDOW_PERIODS
+        taken = np.zeros_like(quota)
+        if starves.any():
+            starves &= quota < self._fair_usec
+        if self.overrun_usec.any():
+            pays = (self.overrun_usec > 0.0)[:, np.newaxis] & (quota > self._fair_usec)
+            taken -= self._repay(pays)
+            grows, starves = grows & ~pays, starves & ~pays
+        else:
+            pays = NOBODY
+        if starves.any():
+            taken += self._fill_up(starves)
+            grows &= ~starves
+        if grows.any():
+            grown, self.pool_usec = _serve(grows * (self._growth_usec * throttled), self.pool_usec)
+            taken += grown
+        small = MAX_LEFT_USEC * (self._left_usec.sum(axis=0) > MAX_LEFT_USEC * WINDOW_PERIODS)
+        unused = UNUSED_RATIO * quota
+        given = np.minimum(np.where(left_usec > unused, unused, small), quota - self._least_usec)
+        given *= ~(grows | starves | pays)
+        self.pool_usec = self.pool_usec + given.sum(axis=-1)
+        change: FloatArray = taken - given
         return change
 
     def _repay(self, pays: BoolArray) -> FloatArray:
@@ -136,8 +146,7 @@ class Escra:
         share = over / self._fair_usec
         amount = np.where(share > 1.0, share * SLICE_USEC, share * over)
         amount = np.where(amount < SLICE_USEC / 2, over, amount)
-        paid = _served(amount, self.overrun_usec)
-        self.overrun_usec = self.overrun_usec - paid.sum(axis=-1)
+        paid, self.overrun_usec = _serve(amount, self.overrun_usec)
         return paid
 
     def _fill_up(self, starves: BoolArray) -> FloatArray:
@@ -152,11 +161,11 @@ class Escra:
         return got
 
 
-def _served(amount: FloatArray, available: FloatArray) -> FloatArray:
-    """Serves amounts (m, n) from what is available (m,), in the order of rows."""
-    before = np.cumsum(amount, axis=-1) - amount
-    served: FloatArray = np.clip(available[:, np.newaxis] - before, 0.0, amount)
-    return served
+def _serve(amount: FloatArray, available: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Serves amounts (m, n) from what is available (m,), in the order of rows; and what is left."""
+    until = np.cumsum(amount, axis=-1)
+    served = np.minimum(np.maximum(available[:, np.newaxis] - (until - amount), 0.0), amount)
+    return served, np.maximum(available - until[:, -1], 0.0)
 
 
 ESCRA = Rival(
