@@ -142,7 +142,7 @@ def load(path: Path) -> Outcome:
         OSError: It cannot be read.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = dict(file)
         head = json.loads(str(arrays.pop("head")))
         if head["version"] != VERSION:

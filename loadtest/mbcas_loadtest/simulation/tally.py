@@ -84,7 +84,7 @@ class Tally:
         given = _mean_cores(limit) * there
         reserved = _mean_cores(stretch.request_millicores) * there
         useful = np.minimum(usage, demand)
-        entitled = np.minimum(demand, self._entitle(stretch.exists)[:, np.newaxis, :])
+        entitled = np.minimum(demand, self._entitle(stretch.exists))
         all_demand = demand.sum(axis=-1, keepdims=True)
         possible = demand * np.minimum(1.0, self._cpus / np.maximum(all_demand, 1e-12))
         waits = (periods.backlog_usec > 0) & ~periods.throttled
@@ -157,9 +157,10 @@ class Tally:
             self._sums[name] += values.sum(axis=0, dtype=np.float64)
 
     def _entitle(self, exists: BoolArray) -> FloatArray:
-        """Returns the cores (s, n) that declared requests promise, if the node has so many."""
-        cores = exists * (self._world.declared.request_millicores / MILLICORES_PER_CORE)
-        promised = cores.sum(axis=1, keepdims=True)
+        """Returns the cores (s, m, n) that declared requests promise, if a node has so many."""
+        declared = self._world.declared.request_millicores / MILLICORES_PER_CORE
+        cores = exists[:, np.newaxis, :] * declared
+        promised = cores.sum(axis=-1, keepdims=True)
         entitled: FloatArray = cores * np.minimum(1.0, self._cpus / np.maximum(promised, 1e-12))
         return entitled
 
