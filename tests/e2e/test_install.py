@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.cluster.cluster import Cluster
 from tests.e2e.conftest import MakePod, cgroup_of, get, pod_cgroup_of, wait_until
-from tests.e2e.installed import NAMESPACE, Installed, Values, install
+from tests.e2e.installed import CHART, NAMESPACE, RELEASE, Installed, Values, install
 
 DECIDE_SECONDS = 90
 """Until a throttled container has been watched for long enough and a round has been cleared."""
@@ -147,9 +147,45 @@ def test_without_a_server_uninstalling_stops_in_time_and_removes_nothing(
         assert "cannot" in said
         assert f"127.0.0.1:{release.grpc_port}" in said
         assert release.pod_of("shim")
+        assert state_of(release) == "uninstalling"
+        assert release.helm("upgrade", RELEASE, str(CHART), check=False).returncode != 0
+        release.helm("rollback", RELEASE, "1")
+        assert state_of(release) == "deployed"
         assert release.uninstall("--no-hooks").returncode == 0
     left = cluster.kubectl("get", "daemonsets,deployments", "-n", NAMESPACE, "-o", "name")
     assert left.stdout == ""
+
+
+def test_the_notes_of_an_installation_say_that_an_earlier_one_was_frozen(cluster: Cluster) -> None:
+    def notes() -> str:
+        return release.helm("get", "notes", RELEASE).stdout
+
+    with install(cluster, server={"replicas": 0}) as release:
+        freeze = ("annotate", "lease", "mbcas", "-n", NAMESPACE)
+        cluster.kubectl("apply", "-f", str(lease(cluster)))
+        try:
+            release.upgrade(server={"replicas": 0})
+            before = notes()
+            cluster.kubectl(*freeze, "mbcas.io/frozen=true")
+            release.upgrade(server={"replicas": 0})
+            assert "all writes are frozen" not in before
+            assert "all writes are frozen" in notes()
+        finally:
+            cluster.kubectl(*freeze, "mbcas.io/frozen-")
+
+
+def lease(cluster: Cluster) -> Path:
+    """Returns a file with the Lease that an earlier installation has left."""
+    metadata = {"name": "mbcas", "namespace": NAMESPACE}
+    path = cluster.folder / "lease.json"
+    manifest = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata}
+    path.write_text(json.dumps(manifest))
+    return path
+
+
+def state_of(release: Installed) -> str:
+    (found,) = json.loads(release.helm("list", "--output", "json").stdout)
+    return str(found["status"])
 
 
 def quota_of(folder: Path) -> int:
