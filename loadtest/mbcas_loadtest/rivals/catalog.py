@@ -1,5 +1,6 @@
 """All systems by name. A module adds its entry here, one line each."""
 
+from mbcas_loadtest.oracles import per_slot
 from mbcas_loadtest.rivals import (
     aimd,
     autopilot,
@@ -42,6 +43,12 @@ _ENTRIES: tuple[Rival, ...] = (
     headroom.HEADROOM,
     aimd.AIMD,
     max_min.MAX_MIN,
+    per_slot.ORACLE_15S,
+    per_slot.ORACLE_2S,
+    per_slot.ORACLE_15S_BURST,
+    per_slot.ORACLE_2S_BURST,
+    per_slot.ORACLE_CONTENTION,
+    per_slot.ORACLE_CONTENTION_BURST,
 )
 
 RIVALS: dict[str, Rival] = {rival.name: rival for rival in _ENTRIES}

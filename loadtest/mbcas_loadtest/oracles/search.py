@@ -1,0 +1,135 @@
+"""The least constant limit of a stretch of periods, for known arrivals.
+
+A higher limit leaves less work waiting in every period, hence throttles in no more periods; so the
+least limit in whole millicores is found by bisection. Several candidates are tried at once, beside
+each other as nodes of one plant: a plant of 16 times as many nodes takes little longer than one.
+Containers are taken alone: what a node's contention does to them is the contention oracle's.
+
+Worked: work of 30, 50 and 20 ms in three periods of 100 ms, nothing carried over, at most one
+throttled period: at 350m 35 ms are served in the second, 15 ms wait and the third has 35 ms of
+work, served whole. One throttled period; at 349m it would be two.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mbcas_core.units import (
+    CPU_PERIOD_USEC,
+    MILLICORES_PER_CORE,
+    MIN_CEILING_MILLICORES,
+    BoolArray,
+    FloatArray,
+    IntArray,
+)
+from mbcas_loadtest.plant.batch import Plant, Quota
+from mbcas_loadtest.plant.recursion import KEPT_USEC
+
+USEC_PER_MILLICORE = CPU_PERIOD_USEC / MILLICORES_PER_CORE
+CANDIDATES = 16
+"""Limits that are tried at once: the fewest passes for what a pass costs (see README.md)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # Arrays have no single ==.
+class Stretch:
+    """k known periods of m x n containers, each alone on its CPUs."""
+
+    arrivals_usec: NDArray[np.floating]
+    """(k, m, n)."""
+    backlog_usec: FloatArray
+    """(m, n) work that waits when it begins."""
+    threads: FloatArray
+    max_backlog_usec: FloatArray
+    applied_millicores: FloatArray | None = None
+    """(m, n) limits in force before it; another one is written in the first period, which refills
+    the quota. None: nothing is written."""
+    applied_burst_millicores: FloatArray | None = None
+    kept_usec: float = KEPT_USEC
+    """Runtime that outlives a period on each CPU."""
+    has_burst: bool = False
+    """Whether unused quota is carried over, up to the quota."""
+
+
+def count_throttled(stretch: Stretch, limit_millicores: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Runs candidate limits (c, m, n), each through the whole stretch.
+
+    Returns:
+        Throttled periods, and the work that waits at the end, (c, m, n) each.
+    """
+    c, m, n = limit_millicores.shape
+    k = stretch.arrivals_usec.shape[0]
+    plant = Plant(
+        (c * m, n),
+        cpus=np.inf,
+        threads=_tile(stretch.threads, c),
+        max_backlog_usec=_tile(stretch.max_backlog_usec, c),
+        kept_usec=stretch.kept_usec,
+    )
+    # What waits at the start is work like that of the first period.
+    arrivals = np.asarray(stretch.arrivals_usec, np.float64)
+    arrivals = np.concatenate([arrivals[:1] + stretch.backlog_usec, arrivals[1:]])
+    quota_usec: FloatArray = limit_millicores.reshape(c * m, n) * USEC_PER_MILLICORE
+    ran = plant.run(
+        np.broadcast_to(arrivals[:, np.newaxis], (k, c, m, n)).reshape(k, c * m, n),
+        Quota(
+            quota_usec=quota_usec,
+            burst_usec=quota_usec * float(stretch.has_burst),
+            written=_written(stretch, limit_millicores).reshape(k, c * m, n),
+        ),
+    )
+    throttled: IntArray = ran.throttled.sum(axis=0).reshape(c, m, n)
+    return throttled, ran.backlog_usec[-1].reshape(c, m, n)
+
+
+def find_least_limit(
+    stretch: Stretch, throttled_max: int, *, left_max_usec: float = np.inf
+) -> IntArray:
+    """Returns the least limits (m, n), whole millicores from 10 on, that hold both bounds.
+
+    Args:
+        stretch: What is known.
+        throttled_max: Periods of it that may be throttled.
+        left_max_usec: Work that may wait at its end.
+    """
+    low = np.full(stretch.backlog_usec.shape, MIN_CEILING_MILLICORES, np.int64)
+    high = _find_enough(stretch)
+    steps = np.arange(CANDIDATES).reshape(-1, 1, 1)
+    # Of high it is known that it is enough, of what is below low that it is not.
+    while (low < high).any():
+        tried = low + (high - low) * steps // CANDIDATES
+        throttled, left = count_throttled(stretch, tried.astype(np.float64))
+        holds = (throttled <= throttled_max) & (left <= left_max_usec)
+        first = np.argmax(holds, axis=0)[np.newaxis]
+        some = holds.any(axis=0)
+        last = np.where(some, first[0], CANDIDATES) - 1
+        below = np.take_along_axis(tried, np.maximum(last, 0)[np.newaxis], axis=0)[0]
+        high = np.where(some, np.take_along_axis(tried, first, axis=0)[0], high)
+        low = np.minimum(np.where(last >= 0, below + 1, low), high)
+    return low
+
+
+def _find_enough(stretch: Stretch) -> IntArray:
+    """Returns limits that throttle nothing: all work of a period, or all its threads can use."""
+    most = np.asarray(stretch.arrivals_usec, np.float64).max(axis=0)
+    most = np.maximum(most, stretch.backlog_usec + stretch.arrivals_usec[0])
+    usable = np.minimum(np.ceil(most / USEC_PER_MILLICORE), stretch.threads * MILLICORES_PER_CORE)
+    enough: IntArray = np.maximum(usable, MIN_CEILING_MILLICORES).astype(np.int64)
+    return enough
+
+
+def _tile(values: FloatArray, times: int) -> FloatArray:
+    return np.tile(values, (times, 1))
+
+
+def _written(stretch: Stretch, limit_millicores: FloatArray) -> BoolArray:
+    """Tells in which periods (k, c, m, n) quotas are written: the first, where they change."""
+    written: BoolArray = np.zeros(
+        (stretch.arrivals_usec.shape[0], *limit_millicores.shape), np.bool_
+    )
+    if stretch.applied_millicores is not None:
+        written[0] = limit_millicores != stretch.applied_millicores
+        if stretch.applied_burst_millicores is not None:
+            burst = limit_millicores if stretch.has_burst else 0.0
+            written[0] |= burst != stretch.applied_burst_millicores
+    return written
