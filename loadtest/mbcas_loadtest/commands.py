@@ -166,12 +166,22 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is a flag.
     )
 
 
+@app.command("replay-decisions")
+def replay_decisions(
+    recording: Annotated[Path, typer.Argument(help="What `mbcas-server --record-path` wrote.")],
+) -> None:
+    """Tells the core again what a server recorded; ends with 1 where it answers otherwise."""
+    from mbcas_loadtest.simulation.commands import replay_decisions as again  # noqa: PLC0415 - loaded when used.
+
+    again(recording)
+
+
 @app.command("validate-plant")
 def validate_plant(
     points: Annotated[
         int, typer.Option(min=0, help="Only so many, spread over all; 0: all of them.")
     ] = 0,
-    seconds: Annotated[float, typer.Option(min=3, max=120, help="Of each point.")] = 12,
+    seconds: Annotated[float, typer.Option(min=3, max=120, help="Of each point.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Of the first point's work.")] = 1000,
     json_path: Annotated[Path | None, typer.Option("--json", help="Where the figures go.")] = None,
     picture_path: Annotated[

@@ -126,9 +126,9 @@ class Nodes:
         own = self._waiting.sum(axis=0)
         ran = self._plant.usage_usec
         self._plant = step(
-            replace(self._plant, backlog_usec=np.zeros_like(own)),
+            replace(self._plant, backlog_usec=(own + burn_millicores) * USEC_PER_MILLICORE),
             PlantInput(
-                arrivals_usec=(own + burn_millicores) * USEC_PER_MILLICORE,
+                arrivals_usec=np.zeros_like(own),
                 quota_usec=np.maximum(self.limit_millicores, MIN_CEILING_MILLICORES)
                 * USEC_PER_MILLICORE,
                 burst_usec=np.zeros_like(own),

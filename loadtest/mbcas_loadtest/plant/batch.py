@@ -134,7 +134,8 @@ class Plant:
             np.minimum(has, most[i], out=has)
             can = np.minimum(work, self._width_usec, out=runnable[i])
             if is_written[i]:
-                self._rewrite(has, can, written[i], granted[i], most[i])
+                there = work - (1 - WRITE_SHARE) * arrivals_usec[i]
+                self._rewrite(has, there, written[i], granted[i], most[i])
             gets = np.minimum(can, has, out=served[i])
             if pods is not None:
                 pods.hold(gets, i)
@@ -173,13 +174,13 @@ class Plant:
     def _rewrite(
         self,
         runtime: FloatArray,
-        runnable: FloatArray,
+        there: FloatArray,
         written: BoolArray,
         granted: FloatArray,
         most: FloatArray,
     ) -> None:
-        """Refills in place what was written in this period."""
-        ran = np.minimum(np.minimum(runnable, runtime), WRITE_SHARE * self._width_usec)
+        """Refills in place what was written in this period, when so much work had been there."""
+        ran = np.minimum(np.minimum(there, runtime), WRITE_SHARE * self._width_usec)
         rewritten = np.minimum(runtime + granted, ran + most)
         np.copyto(runtime, rewritten, where=written)
 

@@ -189,20 +189,21 @@ class DelayMeter:
     ) -> _Waiting:
         """Returns requests of these periods and containers, and when their work is served.
 
-        Of the N requests that arrive at random in a period, the one at share x of its work arrives
-        about then, give or take sqrt(x (1 - x) / N) of the period.
+        Of N requests that arrive at random in a period, the one at share x of its work arrives, on
+        average, at m = (x N + 1/2) / (N + 1) of it, with variance m (1 - m) / (N + 2).
         """
         work = admitted[period, container]
         start = self._now_usec + period * CPU_PERIOD_USEC
         before = line.arrived_until[period, container] - work
         half = self._request_usec[container] / 2
-        few = np.minimum(self._request_usec[container] / work, 1.0)
+        count = np.maximum(work / np.maximum(self._request_usec[container], 1.0), 1.0)
         number = self._now_usec / CPU_PERIOD_USEC + period
         rows = []
         for sample in range(SAMPLES_PER_PERIOD):
             share = (sample + (number * _GOLDEN + container * _PLASTIC) % 1) / SAMPLES_PER_PERIOD
             luck = _LUCK[((number + sample * 0.31) * _PLASTIC % 1 * len(_LUCK)).astype(np.int64)]
-            arrived = np.clip(share + luck * np.sqrt(share * (1 - share) * few), 0.0, 1.0)
+            mean = (share * count + 0.5) / (count + 1)
+            arrived = np.clip(mean + luck * np.sqrt(mean * (1 - mean) / (count + 2)), 0.0, 1.0)
             rows.append(
                 _Waiting(
                     container=container,

@@ -101,7 +101,8 @@ def step(state: PlantState, given: PlantInput, *, cpus: float) -> PlantState:
     spare = given.burst_usec + given.kept_usec
     runnable = np.minimum(work, given.threads * CPU_PERIOD_USEC)
     refilled = np.minimum(state.carried_usec + quota, quota + spare)
-    ran = np.minimum(np.minimum(runnable, refilled), WRITE_SHARE * given.threads * CPU_PERIOD_USEC)
+    there = state.backlog_usec + WRITE_SHARE * given.arrivals_usec
+    ran = np.minimum(np.minimum(there, refilled), WRITE_SHARE * given.threads * CPU_PERIOD_USEC)
     granted = np.where(given.burst_usec > 0, 2, 1) * quota
     rewritten = np.minimum(refilled + granted, ran + quota + spare)
     runtime = np.where(limited, np.where(given.quota_written, rewritten, refilled), np.inf)

@@ -7,12 +7,12 @@ import numpy as np
 
 from mbcas_core.units import CPU_PERIOD_SECONDS, CPU_PERIOD_USEC, FloatArray
 
-UTILISATIONS = (0.5, 0.7, 0.85, 1.0, 1.1)
+UTILISATIONS = (0.5, 0.75, 0.95, 1.1)
 VARIATIONS = (0.1, 0.3, 0.5)
 QUOTA_MILLICORES = {1: 400, 2: 800}
 """Of one thread and of two."""
-CHANGES = {0.75: (1.0, 1.5), 0.6: (1.0, 0.6), 0.9: (1.0, 1.0)}
-"""Utilisation at the first quota, and quotas in flight as its factors; equal: written anew."""
+CHANGES = ((1, 0.75, (1.0, 1.5)), (1, 0.6, (1.0, 0.6)), (1, 0.9, (1.0, 1.0)), (2, 0.6, (1.0, 0.6)))
+"""Threads, utilisation at the first quota, and quotas as its factors; equal: written anew."""
 CHANGE_SECONDS = 1.53
 """Of no simple ratio to the period, so writes fall anywhere in it."""
 SMALL_MILLICORES = (20, 50, 100)
@@ -83,13 +83,11 @@ def all_points() -> list[Point]:
             quota_factors=factors,
             group="changed",
         )
-        for threads, has_burst, (utilisation, factors) in product(
-            (1, 2), (False, True), CHANGES.items()
-        )
+        for has_burst, (threads, utilisation, factors) in product((False, True), CHANGES)
     ]
     small = [
         Point(
-            utilisation=utilisation,
+            utilisation=0.75,
             variation=0.3,
             has_burst=False,
             threads=1,
@@ -97,11 +95,11 @@ def all_points() -> list[Point]:
             request_usec=1_000,
             group="small",
         )
-        for millicores, utilisation in product(SMALL_MILLICORES, (0.7, 0.9))
+        for millicores in SMALL_MILLICORES
     ]
     large = [
         Point(
-            utilisation=utilisation,
+            utilisation=0.75,
             variation=0.3,
             has_burst=False,
             threads=threads,
@@ -109,7 +107,7 @@ def all_points() -> list[Point]:
             request_usec=LARGE_REQUEST_USEC,
             group="large requests",
         )
-        for threads, utilisation in product((1, 2), (0.7, 0.9))
+        for threads in (1, 2)
     ]
     return [*grid, *changed, *small, *large]
 
