@@ -24,6 +24,7 @@ _ENTRIES: tuple[Rival, ...] = (
     static.WEIGHTS_ONLY,
     vpa.VPA,
     vpa.VPA_FAST,
+    vpa.VPA_FAST_MARGIN,
     vpa.VPA_PRETRAINED,
     vpa.VPA_PRETRAINED_MARGIN,
     autopilot.WINDOW,

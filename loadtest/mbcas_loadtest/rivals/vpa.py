@@ -20,8 +20,9 @@ Variants:
 - `vpa-fast`: half-life 5 minutes, so that it can follow at all within an hour; with it go the
   confidence interval and the age at which a pod may be updated within its bounds.
 - `vpa-pretrained`: as shipped, after 24 hours of the same workload (`past`), and the pod is as old.
-- `vpa-pretrained-margin`: the same, its knob is the margin, which no percentile of minute means can
-  replace: within a minute demand goes far above its mean.
+- `vpa-fast-margin`, `vpa-pretrained-margin`: the same, their knob is the margin. No percentile of
+  minute means can replace it: within a minute demand goes far above its mean, and for a steady load
+  all percentiles lie in one bucket.
 """
 
 from dataclasses import dataclass, replace
@@ -153,8 +154,16 @@ FAST_HALF_LIFE_SECONDS = 300.0
 
 
 def _fast(declared: Declared, knob: float) -> Vpa:
+    return _fast_with(declared, _flags(knob))
+
+
+def _fast_margin(declared: Declared, knob: float) -> Vpa:
+    return _fast_with(declared, replace(RecommenderFlags(), recommendation_margin_fraction=knob))
+
+
+def _fast_with(declared: Declared, flags: RecommenderFlags) -> Vpa:
     recommender = replace(
-        _flags(knob),
+        flags,
         cpu_histogram_decay_half_life_seconds=FAST_HALF_LIFE_SECONDS,
         confidence_interval_cpu_seconds=FAST_HALF_LIFE_SECONDS,
     )
@@ -178,6 +187,8 @@ def _pretrained_margin(world: World, knob: float) -> Vpa:
 _SOURCE = "kubernetes/autoscaler, vertical-pod-autoscaler/pkg, 1.8.1"
 _PERCENTILES = (1.0, 0.99, 0.98, 0.95, 0.9, 0.8, 0.65, 0.5)
 _PERCENTILE = "target-cpu-percentile"
+_MARGINS = (2.0, 1.4, 1.0, 0.7, 0.5, 0.3, 0.15, 0.05, 0.0)
+_MARGIN = "recommendation-margin-fraction"
 
 VPA = Rival(
     name="vpa",
@@ -195,6 +206,14 @@ VPA_FAST = Rival(
     sweep=_PERCENTILES,
     source=f"{_SOURCE}, half-life 5 minutes",
 )
+VPA_FAST_MARGIN = Rival(
+    name="vpa-fast-margin",
+    make=_fast_margin,
+    knob=_MARGIN,
+    default=0.15,
+    sweep=_MARGINS,
+    source=f"{_SOURCE}, half-life 5 minutes",
+)
 VPA_PRETRAINED = Rival(
     name="vpa-pretrained",
     make_with_truth=_pretrained,
@@ -206,8 +225,8 @@ VPA_PRETRAINED = Rival(
 VPA_PRETRAINED_MARGIN = Rival(
     name="vpa-pretrained-margin",
     make_with_truth=_pretrained_margin,
-    knob="recommendation-margin-fraction",
+    knob=_MARGIN,
     default=0.15,
-    sweep=(2.0, 1.4, 1.0, 0.7, 0.5, 0.3, 0.15, 0.05, 0.0),
+    sweep=_MARGINS,
     source=f"{_SOURCE}, after 24 h of the same workload",
 )

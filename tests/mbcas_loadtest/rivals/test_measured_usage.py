@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from mbcas_core.units import FloatArray
-from mbcas_loadtest.rivals import autopilot
 from mbcas_loadtest.rivals.autopilot import (
     BUCKETS,
     COST_DECAY,
@@ -91,7 +90,7 @@ def in_buckets(samples: FloatArray) -> list[int]:
 
 def test_the_moving_window_publishes_the_highest_load_percentile_of_the_last_12_windows() -> None:
     usage = draw_usage(WINDOW_SECONDS * 14)
-    found = run(AutopilotWindow(DECLARED, 0.9), usage)
+    found = run(AutopilotWindow(DECLARED, 0.3, percentile=0.9), usage)
 
     kept = 2.0 ** (-WINDOW_SECONDS / HALF_LIFE_SECONDS)
     for i, j in np.ndindex(SHAPE):
@@ -112,19 +111,19 @@ def test_the_moving_window_publishes_the_highest_load_percentile_of_the_last_12_
                 bucket += 1
                 running += load[bucket]
             wanted = used / counted if DECLARED.batch[j] else UPPER_ENDS_MILLICORES[bucket]
-            published = [*published, float(wanted) * 1.15][-12:]
+            published = [*published, float(wanted) * 1.3][-12:]
             assert limits[i, j] == pytest.approx(max(published), abs=1)
 
 
 def test_the_ensemble_takes_the_cheapest_of_its_models() -> None:
     usage = draw_usage(WINDOW_SECONDS * 12)
-    found = run(AutopilotEnsemble(DECLARED, 3.0), usage)
+    found = run(AutopilotEnsemble(DECLARED, 0.2, overrun_weight=3.0), usage)
 
     for i, j in ((0, 0), (1, 2)):
         plain = PlainEnsemble(float(DECLARED.limit_millicores[i, j]), 3.0)
         for step, limits in enumerate(found):
             samples = usage[step * WINDOW_SECONDS : (step + 1) * WINDOW_SECONDS, i, j]
-            assert limits[i, j] == math.ceil(max(plain.choose(samples), 10.0)), (i, j, step)
+            assert limits[i, j] == math.ceil(max(plain.choose(samples) * 1.2, 10.0)), (i, j, step)
 
 
 class PlainEnsemble:
@@ -181,7 +180,9 @@ class PlainEnsemble:
 
 def test_an_ensemble_to_which_overrun_costs_more_takes_no_lower_limit() -> None:
     usage = draw_usage(WINDOW_SECONDS * 40)
-    weights = sorted(autopilot.ENSEMBLE.sweep)
-    means = [np.mean(run(AutopilotEnsemble(DECLARED, weight), usage)) for weight in weights]
+    means = [
+        np.mean(run(AutopilotEnsemble(DECLARED, 0.0, overrun_weight=weight), usage))
+        for weight in (0.3, 3.0, 30.0)
+    ]
 
-    assert means[0] < means[len(means) // 2] < means[-1]
+    assert means[0] < means[1] < means[2]
