@@ -93,7 +93,7 @@ def find_least_limit(
         left_max_usec: Work that may wait at its end.
     """
     low = np.full(stretch.backlog_usec.shape, MIN_CEILING_MILLICORES, np.int64)
-    high = _find_enough(stretch)
+    high = find_enough(stretch)
     steps = np.arange(CANDIDATES).reshape(-1, 1, 1)
     # Of high it is known that it is enough, of what is below low that it is not.
     while (low < high).any():
@@ -109,7 +109,7 @@ def find_least_limit(
     return low
 
 
-def _find_enough(stretch: Stretch) -> IntArray:
+def find_enough(stretch: Stretch) -> IntArray:
     """Returns limits that throttle nothing: all work of a period, or all its threads can use."""
     most = np.asarray(stretch.arrivals_usec, np.float64).max(axis=0)
     most = np.maximum(most, stretch.backlog_usec + stretch.arrivals_usec[0])
