@@ -7,7 +7,8 @@ from pathlib import Path
 import typer
 
 from mbcas_loadtest.rivals.catalog import RIVALS
-from mbcas_loadtest.rivals.replay import replay, show, to_json
+from mbcas_loadtest.rivals.replay import replay
+from mbcas_loadtest.rivals.replay_output import show, to_json
 from mbcas_loadtest.workloads.traces import TraceError, read_series
 
 

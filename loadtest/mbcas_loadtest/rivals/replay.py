@@ -2,7 +2,8 @@
 
 The recording is what happens, whatever is set: usage is never cut, and a period counts as throttled
 where the recorded usage is above the quota in force. So this shows a system's rule; what its
-settings do to the load is for `evaluate`, which closes the loop.
+settings do to the load is for `evaluate`, which closes the loop. MBCAS itself works on reports and
+confirmations, so it lives through the simulation, with the recording as demand.
 
 **Time.** A sample holds until the next. A minute without a sample is left out, as if the clock had
 stood still (the real recommender's golden vectors were made so); where samples are more than 90 s
@@ -13,18 +14,18 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import numpy as np
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from mbcas_core.events import PriorityClass
 from mbcas_core.units import FloatArray, IntArray
 from mbcas_loadtest.rivals.one_number import USEC_PER_MILLICORE_PERIOD
 from mbcas_loadtest.rivals.vpa import Vpa
+from mbcas_loadtest.simulation.mbcas import CoreSystem
+from mbcas_loadtest.simulation.run import RunSettings, simulate
 from mbcas_loadtest.simulation.system import Rival, Seen, Settings, System
 from mbcas_loadtest.simulation.world import PERIODS_PER_SECOND, Declared, World
 from mbcas_loadtest.workloads.traces import Series
@@ -34,8 +35,6 @@ MINUTE_PERIODS = MINUTE_SECONDS * PERIODS_PER_SECOND
 PERIOD_USEC = 100_000.0
 COARSE_SECONDS = 90.0
 MIN_CPUS = 4
-SHOWN_ROWS = 24
-SHOWN_MILLICORES_MAX = 10_000_000
 MODELLED = "usage is measured; that it is spread evenly within each sample is modelled"
 
 
@@ -50,7 +49,8 @@ class Row:
     request_millicores: int
     limit_millicores: int | None
     """None where there is no limit."""
-    burst_millicores: int
+    burst_millicores: int | None
+    """None where the simulation does not keep it."""
     changes: int
     """How often request or limit was set anew within the minute."""
     lower: int | None = None
@@ -68,6 +68,8 @@ class Replay:
     trace: str
     series_id: str
     declared_millicores: int
+    closed_loop: bool
+    """Usage is what was served; otherwise what was recorded."""
     rows: tuple[Row, ...]
 
 
@@ -98,7 +100,9 @@ def replay(
     declared = max(declared_millicores or highest, 10)
     world = _world(series.series_id, by_second, declared)
     value = rival.default if knob is None else knob
-    rows = _run(_make(rival, world, value), by_second, declared)
+    system = _make(rival, world, value)
+    is_core = isinstance(system, CoreSystem)
+    rows = _simulate(rival, world, value) if is_core else _run(system, by_second, declared)
     if progress_to is not None:
         console = Console(file=progress_to)
         total = by_second.shape[0]
@@ -109,6 +113,7 @@ def replay(
         trace=series.path.name,
         series_id=series.series_id,
         declared_millicores=declared,
+        closed_loop=is_core,
         rows=tuple(rows),
     )
 
@@ -167,6 +172,29 @@ def _make(rival: Rival, world: World, knob: float) -> System:
         return rival.make(world.declared, knob)
     assert rival.make_with_truth is not None, f"{rival.name} cannot be made"
     return rival.make_with_truth(world, knob)
+
+
+def _simulate(rival: Rival, world: World, knob: float) -> Iterator[Row]:
+    """Lives through the world and yields what is true after each minute."""
+    lived = simulate(world, rival, knob, settings=RunSettings(series_node=0)).series
+    assert lived is not None, "it was asked for"
+    limit, request = lived.limit_millicores[:, 0], lived.request_millicores[:, 0]
+    is_new = (np.diff(limit, prepend=limit[:1]) != 0) | (np.diff(request, prepend=request[:1]) != 0)
+    for end in range(MINUTE_SECONDS, limit.size + 1, MINUTE_SECONDS):
+        minute = slice(end - MINUTE_SECONDS, end)
+        yield Row(
+            samples=end // MINUTE_SECONDS,
+            usage_millicores=round(float(lived.usage_millicores[minute, 0].mean()), 3),
+            throttled_ratio=float(lived.throttled_ratio[minute, 0].mean()),
+            request_millicores=round(float(request[end - 1])),
+            limit_millicores=_whole(float(limit[end - 1])),
+            burst_millicores=None,
+            changes=int(np.count_nonzero(is_new[minute])),
+        )
+
+
+def _whole(millicores: float) -> int | None:
+    return round(millicores) if math.isfinite(millicores) else None
 
 
 def _run(system: System, by_second: FloatArray, declared: int) -> Iterator[Row]:
@@ -229,13 +257,12 @@ def _is_same(left: Settings, right: Settings) -> bool:
 def _row(  # noqa: PLR0917 - each is a column.
     system: System, usage: FloatArray, applied: Settings, samples: int, throttled: int, changes: int
 ) -> Row:
-    limit = float(applied.limit_millicores[0, 0])
     row = Row(
         samples=samples,
         usage_millicores=round(float(usage.mean()) / USEC_PER_MILLICORE_PERIOD, 3),
         throttled_ratio=throttled / MINUTE_PERIODS,
         request_millicores=round(float(applied.request_millicores[0, 0])),
-        limit_millicores=round(limit) if math.isfinite(limit) else None,
+        limit_millicores=_whole(float(applied.limit_millicores[0, 0])),
         burst_millicores=round(float(applied.burst_millicores[0, 0])),
         changes=changes,
     )
@@ -248,52 +275,3 @@ def _row(  # noqa: PLR0917 - each is a column.
         target=round(float(found.target[0, 0])),
         upper=round(float(found.upper[0, 0])),
     )
-
-
-def to_json(done: Replay) -> dict[str, Any]:
-    """Returns the whole run; a row has lower, target and upper only where there are any."""
-    found = dataclasses.asdict(done)
-    if done.rows and done.rows[0].target is None:
-        for row in found["rows"]:
-            del row["lower"], row["target"], row["upper"]
-    return found
-
-
-def show(done: Replay, path: Path | None) -> None:
-    """Prints some of the minutes, evenly spread, and where all of them are."""
-    is_vpa = bool(done.rows) and done.rows[0].target is not None
-    is_one_number = all(row.request_millicores == row.limit_millicores for row in done.rows)
-    set_names = ["req.=limit"] if is_one_number else ["request", "limit"]
-    table = Table()
-    bounds = ["lower", "target", "upper"] if is_vpa else []
-    for name in ["minute", "usage", "thr.", *set_names, "chg.", *bounds]:
-        table.add_column(name, justify="right", no_wrap=True)
-    before = 0
-    for place in np.unique(np.linspace(0, len(done.rows) - 1, SHOWN_ROWS).round().astype(int)):
-        row = done.rows[place]
-        changes = sum(each.changes for each in done.rows[before : place + 1])
-        before = place + 1
-        numbers = [row.limit_millicores]
-        if not is_one_number:
-            numbers.insert(0, row.request_millicores)
-        table.add_row(
-            f"{row.samples}",
-            f"{row.usage_millicores:.0f}",
-            f"{row.throttled_ratio:.0%}",
-            *map(_short, numbers),
-            f"{changes}",
-            *map(_short, [row.lower, row.target, row.upper] if is_vpa else []),
-        )
-    console = Console()
-    console.print(f"{done.rival} (knob {done.knob:g}) over {done.series_id}, in millicores;")
-    console.print("thr.: periods above the limit; chg.: changes since the row above")
-    console.print(table)
-    if path is not None:
-        console.print(f"All {len(done.rows)} minutes: {path}", soft_wrap=True)
-
-
-def _short(millicores: int | None) -> str:
-    """Returns a number for a narrow column; the whole one is in the JSON."""
-    if millicores is None:
-        return "none"
-    return f"{millicores}" if millicores < SHOWN_MILLICORES_MAX else f"{millicores:.1e}"

@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from mbcas_loadtest.commands import app
 from mbcas_loadtest.rivals.catalog import RIVALS
-from mbcas_loadtest.rivals.replay import replay, to_json, usage_by_second
+from mbcas_loadtest.rivals.replay import replay, usage_by_second
+from mbcas_loadtest.rivals.replay_output import to_json
 from mbcas_loadtest.workloads.rates import find_traces
 from mbcas_loadtest.workloads.traces import Series, read_series
 
