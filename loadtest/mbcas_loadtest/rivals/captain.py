@@ -16,8 +16,11 @@ over periods before the container's first too, which count as unused. Least limi
 
 **Ours.** A container starts from what was declared (there: 1 core, in its experiments all 32), and
 no limit exceeds the node, where it would change nothing but the waste. `captain` writes as at its
-home. `captain-api` gets the same ten periods once a second, as MBCAS's shim reports them, looks for
-a rollback then and no earlier, and sends what it wants through the API.
+home. `captain-api` gets the same ten periods once a second, as MBCAS's shim reports them, and sends
+what it wants through the API. It starts each step from the limit in force, and may undo a cut in
+the two steps after that came into force; whose cut is undone is not judged anew in the same step.
+(Taking each wish for granted, it cut on from limits that were never tried: on bursts it wasted
+several points more at the same throttling.)
 
 **Example.** Target 0.1, limit 1000m, a first second at 200m, nothing throttled: margin 2.9,
 deviation 80.8m (of 40 zeros and ten times 200m), proposal 434m, so limit 500m. Four of the next ten
@@ -45,29 +48,24 @@ CUT_RATIO = 0.9
 LEAST_RATIO = 0.5
 """No cut leaves less than this share of the limit."""
 ALARM_FACTOR = 3.0
+WATCH_STEPS = 2
+"""Through the API: the second in which a cut came into force, and the one after it."""
 
 
 class Captain:
     """Captains of all containers; `target_ratio` (m, n), or one for all, may be set at any time."""
 
-    def __init__(
-        self,
-        declared: Declared,
-        target_ratio: FloatArray | float,
-        *,
-        interval_periods: int = 1,
-        actuation: Actuation = Actuation.DIRECT,
-    ) -> None:
-        assert PERIODS_PER_SECOND % interval_periods == 0, "a second is a whole number of steps"
-        self.interval_periods = interval_periods
-        self.actuation = actuation
+    interval_periods = 1
+    actuation = Actuation.DIRECT
+
+    def __init__(self, declared: Declared, target_ratio: FloatArray | float) -> None:
         self.target_ratio = target_ratio
         self._first_millicores = declared_millicores(declared)
         self._most_millicores = max(declared.cpus * 1000.0, FLOOR_MILLICORES)
         shape = self._first_millicores.shape
         self.limit_millicores = self._first_millicores
         self._before_millicores = self.limit_millicores
-        """Before the last second's decision."""
+        """Before the cut that may have to be undone."""
         self.margin: FloatArray = np.full(shape, FIRST_MARGIN)
         self._is_cut: BoolArray = np.zeros(shape, np.bool_)
         self._throttled: IntArray = np.zeros(shape, np.int64)
@@ -77,34 +75,37 @@ class Captain:
         """Where the next usage goes."""
 
     def step(self, seen: Seen) -> Settings | None:
-        steps = seen.usage_usec.shape[0]
-        self._usage_usec[self._next : self._next + steps] = seen.usage_usec
-        self._next = (self._next + steps) % HISTORY_PERIODS
-        self._throttled += seen.throttled.sum(axis=0)
-        is_changed = self._roll_back()
+        self._take_in(seen)
+        undone = self._roll_back()
+        is_changed = undone is not None
         if seen.period % PERIODS_PER_SECOND == 0:
             self._decide()
             is_changed = True
         if not seen.exists.all():
             self._forget(~seen.exists)
             is_changed = True
-        if not is_changed:
-            return None
-        return one_number(self.limit_millicores, is_whole=self.actuation is Actuation.API)
+        return one_number(self.limit_millicores, is_whole=False) if is_changed else None
 
-    def _roll_back(self) -> bool:
+    def _take_in(self, seen: Seen) -> None:
+        steps = seen.usage_usec.shape[0]
+        self._usage_usec[self._next : self._next + steps] = seen.usage_usec
+        self._next = (self._next + steps) % HISTORY_PERIODS
+        self._throttled += seen.throttled.sum(axis=0)
+
+    def _roll_back(self) -> BoolArray | None:
+        """Returns whose cut is undone, None: nobody's."""
         if not self._is_cut.any():
-            return False
+            return None
         ratio = self._throttled / PERIODS_PER_SECOND
         bad = self._is_cut & (ratio > ALARM_FACTOR * self.target_ratio)
         if not bad.any():
-            return False
+            return None
         repaid = 2.0 * self._before_millicores - self.limit_millicores
         self.limit_millicores = np.where(bad, self._within(repaid), self.limit_millicores)
         self.margin = np.where(bad, self.margin + (ratio - self.target_ratio), self.margin)
         self._throttled[bad] = 0
         self._is_cut = self._is_cut & ~bad
-        return True
+        return bad
 
     def _decide(self) -> None:
         ratio = self._throttled / PERIODS_PER_SECOND
@@ -135,18 +136,50 @@ class Captain:
         return within
 
 
-def _captain(declared: Declared, knob: float) -> Captain:
-    return Captain(declared, knob)
+class CaptainApi(Captain):
+    """The same through the API, where a wish comes true later, or not at all."""
 
+    interval_periods = PERIODS_PER_SECOND
+    actuation = Actuation.API
 
-def _captain_api(declared: Declared, knob: float) -> Captain:
-    return Captain(declared, knob, interval_periods=PERIODS_PER_SECOND, actuation=Actuation.API)
+    def __init__(self, declared: Declared, target_ratio: float) -> None:
+        super().__init__(declared, target_ratio)
+        self._in_force_millicores = self.limit_millicores
+        self._watch_steps: IntArray = np.zeros(self.margin.shape, np.int64)
+        """How many more steps a cut that came into force may be undone in."""
+
+    def step(self, seen: Seen) -> Settings | None:
+        self._take_in(seen)
+        self._find_cuts(seen)
+        before = self._before_millicores
+        undone = self._roll_back()
+        repaid = self.limit_millicores
+        self._decide()
+        self._before_millicores = before  # A cut counts from when it is in force.
+        if undone is not None:
+            self.limit_millicores = np.where(undone, repaid, self.limit_millicores)
+            self._watch_steps[undone] = 0
+        if not seen.exists.all():
+            self._forget(~seen.exists)
+        return one_number(self.limit_millicores)
+
+    def _find_cuts(self, seen: Seen) -> None:
+        """Takes what is in force for the limit, and what fell since the last step for cuts."""
+        applied = seen.applied.limit_millicores
+        now = np.where(np.isfinite(applied), applied, self.limit_millicores)
+        before = self._in_force_millicores
+        fell = now < before
+        self._before_millicores = np.where(fell, before, self._before_millicores)
+        left = np.where(now == before, np.maximum(self._watch_steps - 1, 0), 0)
+        self._watch_steps = np.where(fell, WATCH_STEPS, left)
+        self._is_cut = self._watch_steps > 0
+        self._in_force_millicores = self.limit_millicores = now
 
 
 _SOURCE = "microsoft/autothrottle, worker-daemon.py, CaptainScaler, commit d237d7f (NSDI 2024)"
 CAPTAIN = Rival(
     name="captain",
-    make=_captain,
+    make=Captain,
     knob="throttle target",
     default=0.06,
     sweep=TARGETS,
@@ -154,7 +187,7 @@ CAPTAIN = Rival(
 )
 CAPTAIN_API = Rival(
     name="captain-api",
-    make=_captain_api,
+    make=CaptainApi,
     knob="throttle target",
     default=0.06,
     sweep=TARGETS,

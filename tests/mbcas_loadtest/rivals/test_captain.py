@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from mbcas_loadtest.rivals.captain import Captain
-from mbcas_loadtest.simulation.system import Actuation
+from mbcas_loadtest.rivals.captain import Captain, CaptainApi
 from tests.mbcas_loadtest.rivals.little_worlds import declare, see
 
 
@@ -108,21 +107,34 @@ def test_no_limit_falls_below_ten_millicores_or_rises_above_the_node() -> None:
     assert busy.limit_millicores.item() == 2000.0
 
 
-def test_through_the_api_a_wrong_cut_is_seen_at_the_end_of_the_second() -> None:
-    captain = Captain(declare([1000]), 0.1, interval_periods=10, actuation=Actuation.API)
-    usage = np.full((10, 1, 1), 200.0)
-    throttled = np.zeros((10, 1, 1), np.bool_)
-    first = captain.step(see(10, usage, throttled, captain.limit_millicores))
-    throttled[:4] = True
+def ask(captain: CaptainApi, second: int, limit: float, throttled: int) -> float:
+    """Returns what it wants after a second at 200m under a limit that was in force at its end."""
+    own = np.zeros((10, 1, 1), np.bool_)
+    own[:throttled] = True
+    seen = see(10 * second, np.full((10, 1, 1), 200.0), own, np.array([[limit]]))
+    wanted = captain.step(seen)
+    assert wanted is not None
+    return wanted.limit_millicores.item()
 
-    second = captain.step(see(20, usage, throttled, captain.limit_millicores))
 
-    assert first is not None
-    assert first.limit_millicores.item() == 500.0
-    # Repaid, and cut anew at once, as the count is 0 again: max(1500 / 2, ...) = 750.
-    assert second is not None
-    assert second.limit_millicores.item() == 750.0
-    assert captain.margin.item() == pytest.approx(2.9 + 0.3 - 0.1)
+def test_through_the_api_a_cut_is_undone_after_it_came_into_force() -> None:
+    captain = CaptainApi(declare([1000]), 0.1)
+
+    assert ask(captain, 1, 1000.0, throttled=0) == 500.0
+    # Not in force yet, so there is nothing to undo: 200 + (2.9 + 0.2) x 99.0, in whole millicores.
+    assert ask(captain, 2, 1000.0, throttled=3) == 507.0
+    assert ask(captain, 3, 500.0, throttled=4) == 1500.0
+
+
+@pytest.mark.parametrize(("steps", "wanted"), [(1, 1500.0), (2, 500.0 * 1.2)])
+def test_through_the_api_a_cut_may_be_undone_for_two_steps(steps: int, wanted: float) -> None:
+    captain = CaptainApi(declare([1000]), 0.1)
+    ask(captain, 1, 1000.0, throttled=0)
+    for second in range(2, 2 + steps):
+        ask(captain, second, 500.0, throttled=2)
+
+    # 1 + 0.5 - 0.3 where it is too late.
+    assert ask(captain, 2 + steps, 500.0, throttled=5) == pytest.approx(wanted)
 
 
 def test_who_comes_into_a_place_starts_from_what_was_declared() -> None:
