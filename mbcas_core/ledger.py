@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mbcas_core.events import CpuResources, OrderResult, Outcome
-from mbcas_core.fleet import Table, column
+from mbcas_core.table import Table, column
 from mbcas_core.units import MIN_CEILING_MILLICORES, BoolArray, FloatArray, IntArray
 
 IN_FLIGHT = -1

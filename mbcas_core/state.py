@@ -11,7 +11,7 @@ from mbcas_core import ledger
 from mbcas_core.agents.needs import AgentTable
 from mbcas_core.effects import Reason
 from mbcas_core.events import Outcome, Policy
-from mbcas_core.fleet import Fleet, Names, Table, column
+from mbcas_core.fleet import Fleet, Names
 from mbcas_core.ledger import LedgerTable
 from mbcas_core.market.clearing import Bids, Clearing
 from mbcas_core.market.credits import CreditTable
@@ -21,6 +21,7 @@ from mbcas_core.signals.counters import CounterTable
 from mbcas_core.signals.windows import WindowTable
 from mbcas_core.stability import emergency
 from mbcas_core.stability.resize_budget import ResizeBudget
+from mbcas_core.table import Table, column
 from mbcas_core.units import BoolArray, FloatArray, IntArray
 from mbcas_core.workload.bursts import BurstTable
 

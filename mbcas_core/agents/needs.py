@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mbcas_core.agents import headroom
-from mbcas_core.fleet import Rows, Table, column
+from mbcas_core.fleet import Rows
 from mbcas_core.forecast import recent
 from mbcas_core.parameters import Parameters
 from mbcas_core.signals.windows import (
@@ -29,6 +29,7 @@ from mbcas_core.signals.windows import (
     mean_usage,
     variation,
 )
+from mbcas_core.table import Table, column
 from mbcas_core.units import MAX_MILLICORES, MIN_CEILING_MILLICORES, FloatArray, IntArray
 from mbcas_core.workload import bursts, classes
 

@@ -38,8 +38,8 @@ can spare 100: the second gets 430 and has no credits left, the third 370 and 30
 
 import numpy as np
 
-from mbcas_core.fleet import Table, column
 from mbcas_core.market.clearing import Bids, Clearing, clear, sum_by
+from mbcas_core.table import Table, column
 from mbcas_core.units import MILLICORES_PER_CORE, BoolArray, FloatArray, IntArray
 
 PURSES_MAX = 3

@@ -42,10 +42,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mbcas_core.fleet import Table, column
 from mbcas_core.market.clearing import sum_by
 from mbcas_core.market.pods import PodBids
 from mbcas_core.market.targets import GoodTargets, MarketRows, Targets
+from mbcas_core.table import Table, column
 from mbcas_core.units import BoolArray, FloatArray, IntArray
 
 PATIENCE_ROUNDS = 3

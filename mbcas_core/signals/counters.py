@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mbcas_core.events import COUNTERS, MAX_DETAIL_SECONDS, Samples
-from mbcas_core.fleet import Table, column
+from mbcas_core.table import Table, column
 from mbcas_core.units import (
     MAX_MILLICORES,
     MILLICORES_PER_CORE,

@@ -7,8 +7,8 @@ not lived through take no part.
 import numpy as np
 from numpy.typing import NDArray
 
-from mbcas_core.fleet import Table, column
 from mbcas_core.signals.counters import MAX_SECONDS, Seconds
+from mbcas_core.table import Table, column
 from mbcas_core.units import FloatArray, IntArray
 
 SECONDS = 64

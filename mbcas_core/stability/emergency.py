@@ -9,13 +9,13 @@ straight line (`emergency_decay_seconds`), and new throttling sets it up again.
 
 import numpy as np
 
-from mbcas_core.fleet import Table, column
 from mbcas_core.signals.windows import (
     WindowTable,
     least_throttled_ratio,
     peak_usage,
     throttled_ratio,
 )
+from mbcas_core.table import Table, column
 from mbcas_core.units import BoolArray, FloatArray, IntArray
 
 SURGE_SECONDS = 2

@@ -15,8 +15,8 @@ container's ceiling need is at least 455m.
 import numpy as np
 from numpy.typing import NDArray
 
-from mbcas_core.fleet import Table, column
 from mbcas_core.signals.counters import Seconds
+from mbcas_core.table import Table, column
 from mbcas_core.units import BoolArray, FloatArray, IntArray
 
 PEAKS = 16

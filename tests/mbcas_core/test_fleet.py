@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mbcas_core.fleet import Fleet, FleetFullError, Names, Table, column
+from mbcas_core.fleet import Fleet, FleetFullError, Names
+from mbcas_core.table import Table, column
 from mbcas_core.units import FloatArray
 
 
