@@ -60,7 +60,7 @@ class Cache:
         outcome.save(path)
 
     def speeds(self) -> dict[str, float]:
-        """Returns seconds per container-hour of each system, as measured here before."""
+        """Returns CPU seconds per container-hour of each system, as measured here before."""
         try:
             content = json.loads((self.folder / _SPEEDS).read_text(encoding="utf-8"))
             found = {str(name): float(value) for name, value in content.items()}
@@ -72,7 +72,7 @@ class Cache:
         return {name: value for name, value in found.items() if math.isfinite(value) and value > 0}
 
     def store_speeds(self, measured: dict[str, float]) -> None:
-        """Remembers seconds per container-hour of each system."""
+        """Remembers CPU seconds per container-hour of each system."""
         known = self.speeds()
         for name, value in measured.items():
             old = known.get(name, value)

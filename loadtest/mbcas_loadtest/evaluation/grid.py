@@ -1,14 +1,17 @@
 """Which jobs an evaluation is made of, so that a full one fits into an hour and a half.
 
-Every system runs in every scenario at every value of its knob, on a cluster of 60 nodes. Larger
-clusters are a sample of nodes with its share of the budget, and run only for systems that need
-the API, at one value of the knob. `--quick` is a fixed small part.
+The system that the page is about, its family and the oracle run at every value of their knobs in
+every scenario. The others run at a handful of values from end to end in tiers 1 and 2 and in the
+first table, and in tier 3, where faults are tried, at their default and their best. All this is on
+a cluster of 60 nodes; larger ones are a sample of nodes with its share of the budget, at the best
+knob. `--quick` is a fixed small part.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mbcas_loadtest.evaluation.jobs import DEFAULT_CLUSTER_NODES, Job
+from mbcas_loadtest.evaluation.prototype import COLUMNS
 from mbcas_loadtest.evaluation.registration import Registration
 from mbcas_loadtest.rivals.catalog import RIVALS
 from mbcas_loadtest.simulation.system import Rival
@@ -16,6 +19,8 @@ from mbcas_loadtest.workloads.catalog import SCENARIOS
 from mbcas_loadtest.workloads.scenario import Tier
 
 CLUSTERS = (60, 600, 5_000)
+THINNED_COUNT = 5
+"""Values of a knob of those that are not in the first row; the default comes on top."""
 QUICK_SCENARIOS = ("constant", "bursty", "competition-1.3", "periodic-300s")
 QUICK_SYSTEMS = ("mbcas", "captain-api", "vpa-pretrained")
 QUICK_SEED_COUNT = 6
@@ -43,7 +48,7 @@ def plan(wish: Wish, registration: Registration) -> list[Job]:
         Job(scenario=scenario, system=system, knob=knob, seeds=wish.seeds)
         for scenario in scenarios
         for system in systems
-        for knob in knobs_of(RIVALS[system], registration)
+        for knob in _knobs(RIVALS[system], SCENARIOS[scenario].tier, registration)
     }
     jobs |= set(_larger_clusters(scenarios, systems, wish.seeds, registration))
     return sorted(jobs)
@@ -80,11 +85,26 @@ def full_cluster_jobs(registration: Registration) -> list[Job]:
     ]
 
 
-def knobs_of(rival: Rival, registration: Registration) -> tuple[float, ...]:
-    """Returns the values of a knob to run: the catalog's and what is registered."""
-    points = registration.operating_points.get(rival.name, {}).values()
-    registered = registration.sweeps.get(rival.name, ())
-    return tuple(sorted({rival.default, *rival.sweep, *registered, *points}))
+def _knobs(rival: Rival, tier: Tier, registration: Registration) -> tuple[float, ...]:
+    """Returns the values of a knob to run."""
+    chosen = {rival.default, _operating_point(rival.name, tier.value, registration)}
+    first_row = {registration.system, *registration.family, registration.base, registration.oracle}
+    if rival.name in first_row:
+        chosen |= {*rival.sweep, *registration.sweeps.get(rival.name, ())}
+    elif tier is not Tier.NICE:
+        chosen |= set(_thinned(rival.sweep))
+    if tier is Tier.TABLE_2:
+        chosen |= {knob for _, system, knob in COLUMNS if system == rival.name}
+    return tuple(sorted(chosen))
+
+
+def _thinned(sweep: Sequence[float]) -> tuple[float, ...]:
+    """Returns some values from end to end."""
+    if len(sweep) <= THINNED_COUNT:
+        return tuple(sweep)
+    last = len(sweep) - 1
+    places = {round(place * last / (THINNED_COUNT - 1)) for place in range(THINNED_COUNT)}
+    return tuple(sweep[place] for place in sorted(places))
 
 
 def _larger_clusters(

@@ -10,6 +10,7 @@ from importlib import metadata
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from mbcas_core.units import FloatArray
 from mbcas_loadtest.evaluation import registration as registered
@@ -229,9 +230,9 @@ def _plain(value: object) -> object:
             return [_plain(one) for one in value]
         case Enum():
             return value.value
-        case bool() | np.bool_():
-            return bool(value)
-        case float() | np.floating():
+        case BaseModel():
+            return _plain(value.model_dump())
+        case float():  # Numpy's floats are floats, too.
             return float(value) if math.isfinite(value) else None
         case _:
             return value

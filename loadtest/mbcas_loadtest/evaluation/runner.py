@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import process_time
 
-from mbcas_loadtest.clock import monotonic_seconds
 from mbcas_loadtest.evaluation.cache import Cache
 from mbcas_loadtest.evaluation.figures import Figures, figures
 from mbcas_loadtest.evaluation.jobs import (
@@ -37,7 +37,8 @@ class Done:
     """A job that came to an end."""
 
     job: Job
-    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    """What it took, were the core its own."""
     error: str | None = None
     was_cached: bool = False
 
@@ -53,7 +54,7 @@ class Results:
 
 
 def estimate_seconds(jobs: Sequence[Job], cache: Cache, *, workers: int = WORKERS) -> float:
-    """Says how long the jobs that are not in the cache will take."""
+    """Says how long the jobs that are not in the cache will take, on cores that do nothing else."""
     speeds = cache.speeds()
     guessed = 60.0 / GUESSED_HOURS_PER_MINUTE
     missing = [job for job in jobs if not cache.has(key_of(job))]
@@ -87,13 +88,14 @@ def run_jobs(
             _add(results, job, outcome)
             results.cached_count += 1
             tell(Done(job=job, was_cached=True))
-    spent: dict[str, list[float]] = {}
+    spent: dict[str, tuple[float, float]] = {}
     ran = (
         _run_here(missing, cache, execute) if workers == 0 else _run_apart(missing, cache, workers)
     )
     for done in ran:
         if done.error is None:
-            spent.setdefault(done.job.system, []).append(done.wall_seconds / _hours(done.job))
+            seconds, hours = spent.get(done.job.system, (0.0, 0.0))
+            spent[done.job.system] = seconds + done.cpu_seconds, hours + container_hours(done.job)
             found = cache.load(key_of(done.job))
             assert found is not None, "it was kept just now"
             _add(results, done.job, found)
@@ -101,7 +103,7 @@ def run_jobs(
             results.failed[done.job] = done.error
         tell(done)
     if spent:
-        cache.store_speeds({name: sum(each) / len(each) for name, each in spent.items()})
+        cache.store_speeds({name: seconds / hours for name, (seconds, hours) in spent.items()})
     cache.prune()
     return results
 
@@ -111,17 +113,13 @@ def _add(results: Results, job: Job, outcome: Outcome) -> None:
     results.counts[job] = outcome.counts
 
 
-def _hours(job: Job) -> float:
-    return max(container_hours(job), 1e-9)
-
-
 def _run_here(jobs: Sequence[Job], cache: Cache, execute: Execute | None) -> Iterator[Done]:
     worlds = Worlds()
     for job in jobs:
-        started = monotonic_seconds()
+        started = process_time()
         outcome = execute(job) if execute is not None else run_job(job, worlds)
         cache.store(key_of(job), outcome)
-        yield Done(job=job, wall_seconds=monotonic_seconds() - started)
+        yield Done(job=job, cpu_seconds=process_time() - started)
 
 
 def _run_apart(jobs: Sequence[Job], cache: Cache, workers: int) -> Iterator[Done]:
@@ -137,7 +135,7 @@ def _run_apart(jobs: Sequence[Job], cache: Cache, workers: int) -> Iterator[Done
                 error = future.exception()
                 yield Done(
                     job=futures[future],
-                    wall_seconds=future.result() if error is None else 0.0,
+                    cpu_seconds=future.result() if error is None else 0.0,
                     error=None if error is None else f"{type(error).__name__}: {error}",
                 )
         except (KeyboardInterrupt, GeneratorExit):
@@ -164,9 +162,9 @@ def _prepare(folder: Path) -> None:
 
 
 def _work(job: Job) -> float:
-    """Runs a job in a process of the pool and keeps its outcome; returns the time it took."""
+    """Runs a job in a process of the pool and keeps its outcome; returns the CPU time it took."""
     assert _WORKER.cache is not None, "prepared when the process began"
-    started = monotonic_seconds()
+    started = process_time()
     outcome = run_job(job, _WORKER.worlds)
     _WORKER.cache.store(key_of(job), outcome)
-    return monotonic_seconds() - started
+    return process_time() - started

@@ -146,11 +146,11 @@ def rank_systems(values: FloatArray) -> Ranking | None:
     whole = values[np.isfinite(values).all(axis=1)]
     if whole.shape[0] < LEAST_SEEDS or whole.shape[1] < LEAST_SYSTEMS:
         return None
+    if all(_is_constant(row) for row in whole):
+        return None
     between = whole.mean(axis=0, keepdims=True) - whole.mean()
     residual = whole - whole.mean(axis=1, keepdims=True) - between
     among, left = float((between**2).sum() * len(whole)), float((residual**2).sum())
-    if among == 0.0:
-        return None
     chi_square, p_value = stats.friedmanchisquare(*whole.T)
     return Ranking(
         chi_square=float(chi_square),

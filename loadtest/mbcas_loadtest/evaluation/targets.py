@@ -18,6 +18,7 @@ ORACLE_15, CAPTAIN, VPA = "oracle-15s", "captain-api", "vpa-pretrained"
 BURST = "mbcas-burst"
 CORE_HOURS_PER_MINUTE, RIVAL_HOURS_PER_MINUTE = 2000.0, 5000.0
 DEFAULT_TAU = 0.05
+NOT_MEASURED = "not measured in this run"
 CORE_SYSTEMS_PREFIX = "mbcas"
 
 
@@ -80,11 +81,11 @@ def _against_captain(board: Board, load: str, own: float, captain: float) -> Tar
     churn = _matched(board, load, "mbcas", "changes_per_hour")
     churn_captain = _matched(board, load, CAPTAIN, "changes_per_hour")
     known = np.isfinite([own, captain, churn, churn_captain]).all()
+    shown = f"{_ratio(own)} with {_hourly(churn)}, Captain {_ratio(captain)} "
     return Target(
         level=Level.MOONSHOT,
         asked=f"{load}: more efficient than Captain at 5 % throttled, a tenth of its changes",
-        measured=f"{_ratio(own)} with {_hourly(churn)}, Captain {_ratio(captain)} "
-        f"with {_hourly(churn_captain)}",
+        measured=f"{shown}with {_hourly(churn_captain)}" if known else NOT_MEASURED,
         is_reached=bool(own > captain and churn <= churn_captain / 10) if known else None,
     )
 
@@ -110,7 +111,7 @@ def _bursty(board: Board) -> list[Target]:
         Target(
             level=Level.MUST,
             asked="bursty: efficiency at 5 % throttled at least 40 %, P99 delay at most 3 s",
-            measured=f"{_ratio(own)}, {wording.fixed(delay, 1, ' s')}",
+            measured=f"{_ratio(own)}, {wording.fixed(delay, 1, ' s')}" if known else NOT_MEASURED,
             is_reached=own >= 0.40 and delay <= 3.0 if known else None,  # noqa: PLR2004 - see above.
         ),
         _judged(
@@ -212,7 +213,7 @@ def _judged(level: Level, asked: str, shown: str, value: float, *, at_least: flo
     return Target(
         level=level,
         asked=asked,
-        measured=shown if known else "not measured in this run",
+        measured=shown if known else NOT_MEASURED,
         is_reached=value >= at_least if known else None,
     )
 

@@ -1,0 +1,154 @@
+"""What the page says; drawings take a second each, so one page serves many questions."""
+
+import json
+import re
+from dataclasses import replace
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mbcas_loadtest.errors import EvaluationError
+from mbcas_loadtest.evaluation.board import best_knob
+from mbcas_loadtest.evaluation.drawings import series_svgs
+from mbcas_loadtest.evaluation.family import family_tests
+from mbcas_loadtest.evaluation.page import SeriesPanel, page_html, value
+from mbcas_loadtest.evaluation.registration import Kind
+from mbcas_loadtest.evaluation.report import Report, make_report, to_json
+from mbcas_loadtest.evaluation.validity import PlantValidity, read_validity
+from tests.mbcas_loadtest.evaluation import samples
+
+HASH = "a" * 64
+EVIL = '<script>alert("x")</script>'
+
+
+@cache
+def report(*, is_frozen: bool = True, seeds: tuple[int, ...] = samples.SEEDS) -> Report:
+    return make_report(
+        samples.board(),
+        samples.results(),
+        seeds=seeds,
+        file_hash=HASH,
+        frozen={HASH: "2026-11-24"} if is_frozen else {},
+        speeds={"mbcas": 60.0 / 500, "vpa": 60.0 / 9000},
+    )
+
+
+@cache
+def page() -> str:
+    validity = PlantValidity(source="p.json", points=40, valid_points=39, regions=(EVIL,))
+    drawings = list(
+        zip(("a", "b"), series_svgs(samples.series_outcome(), ("a", "b"), 10.0), strict=True)
+    )
+    failed = replace(report(), failed={"bursty: mbcas": EVIL})
+    panel = SeriesPanel(title="constant", about="mbcas, seed 1000", drawings=drawings)
+    return page_html(failed, validity=validity, panels=[panel])
+
+
+def test_the_tests_of_a_tier_are_ten_adjusted_by_holm() -> None:
+    tests = family_tests(samples.board(), samples.TIER)
+
+    raw = sorted(test.found.p_value or 0.0 for test in tests)
+    assert len(tests) == 10
+    assert min(test.p_holm or 0.0 for test in tests) == pytest.approx(min(1.0, raw[0] * 10))
+
+
+def test_five_points_less_waste_than_captain_is_found_better_and_not_inferior() -> None:
+    tests = family_tests(samples.board(), samples.TIER)
+
+    (waste,) = [t for t in tests if (t.rival, t.endpoint.name) == ("captain-api", "waste")]
+
+    assert waste.found.mean_difference == pytest.approx(-0.05, abs=0.01)
+    assert (waste.is_better, waste.is_not_inferior) == (True, True)
+
+
+def test_without_a_difference_nothing_is_better_and_nothing_inferior() -> None:
+    tests = family_tests(samples.board(), samples.TIER)
+
+    (throttled,) = [t for t in tests if (t.rival, t.endpoint.name) == ("captain-api", "throttled")]
+
+    assert (throttled.is_better, throttled.is_not_inferior) == (None, True)
+
+
+def test_the_best_knob_wastes_least_within_the_throttling_that_is_allowed() -> None:
+    assert best_knob(samples.board(), "mbcas", samples.TIER) == 0.05
+    assert best_knob(samples.board(matched_throttled_ratio=0.5), "mbcas", samples.TIER) == 0.2
+    assert best_knob(samples.board(matched_throttled_ratio=0.001), "mbcas", samples.TIER) == 0.01
+
+
+def test_the_gap_between_base_and_oracle_is_closed_in_part() -> None:
+    standings = {one.system: one for one in report().scenarios[0].standings}
+
+    assert standings["mbcas"].gap_closed == pytest.approx(0.75, abs=0.05)
+    assert standings["vpa-pretrained"].gap_closed == pytest.approx(0.0)
+    assert standings["oracle-15s"].gap_closed == pytest.approx(1.0)
+
+
+def test_only_the_registered_run_with_a_frozen_file_is_called_preregistered() -> None:
+    assert report().kind is Kind.PREREGISTERED
+    assert report(is_frozen=False).kind is Kind.EXPLORATORY
+    assert report(seeds=tuple(range(10))).kind is Kind.TUNING
+
+
+def test_what_was_not_reached_comes_first_and_in_its_own_colour() -> None:
+    text = page()
+
+    assert (
+        text.index("What was not reached") < text.index("At 5") < text.index("How it was measured")
+    )
+    assert re.search(r'class="missed">500 \(mbcas', text)
+
+
+def test_texts_from_outside_are_escaped() -> None:
+    assert EVIL not in page()
+    assert page().count("&lt;script&gt;") == 2
+
+
+def test_the_page_needs_nothing_from_elsewhere() -> None:
+    found: list[str] = []
+
+    class Links(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            found.extend(f"{tag} {key}={text}" for key, text in attrs if key in {"src", "href"})
+            assert tag not in {"script", "link", "img", "iframe"}
+
+    Links().feed(page())
+
+    assert all(re.search(r"=#", link) for link in found)
+
+
+def test_the_json_is_strict_and_holds_every_difference() -> None:
+    content = to_json(report())
+
+    text = json.dumps(content, allow_nan=False)
+
+    assert json.loads(text)["kind"] == "preregistered"
+    standings = content["scenarios"][0]["standings"]
+    assert len(standings) == len(samples.WASTE)
+    assert standings[1]["differences"]["waste"]["bca_interval"] is not None
+
+
+@pytest.mark.parametrize(
+    ("quantity", "number", "text"),
+    [
+        ("waste", 0.1234, "12.3 %"),
+        ("p99_seconds", 0.0421, "42 ms"),
+        ("p99_seconds", 3.5, "3.500 s"),
+        ("changes_per_hour", 12.34, "12.3/h"),
+        ("settling_seconds", 600.0, "600 s"),
+        ("waste", np.nan, "\u2013"),
+    ],
+)
+def test_figures_are_written_in_their_unit(quantity: str, number: float, text: str) -> None:
+    assert value(quantity, number) == text
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"points": 3, "valid_points": "x"}'])
+def test_a_broken_plant_validation_names_its_file(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "plant.json"
+    path.write_text(text)
+
+    with pytest.raises(EvaluationError, match=r"plant\.json"):
+        read_validity(path)

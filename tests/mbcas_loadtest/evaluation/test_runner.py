@@ -1,0 +1,177 @@
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mbcas_loadtest.evaluation import cache as caching
+from mbcas_loadtest.evaluation import grid, jobs, registration, versions
+from mbcas_loadtest.evaluation.cache import Cache
+from mbcas_loadtest.evaluation.jobs import Job, container_hours, key_of
+from mbcas_loadtest.evaluation.runner import Done, estimate_seconds, run_jobs
+from mbcas_loadtest.rivals.catalog import RIVALS
+from mbcas_loadtest.simulation.outcome import Outcome
+from tests.mbcas_loadtest.evaluation import samples
+
+JOB = Job(scenario="constant", system="static", knob=1.0, seeds=(0, 1))
+MORE = [replace(JOB, knob=knob) for knob in (0.5, 1.0, 2.0)]
+
+
+class Counted:
+    """Runs nothing and counts how often it was asked; fails from a given job on."""
+
+    def __init__(self, *, fails_at: int | None = None) -> None:
+        self.jobs: list[Job] = []
+        self._fails_at = fails_at
+
+    def __call__(self, job: Job) -> Outcome:
+        if len(self.jobs) == self._fails_at:
+            raise KeyboardInterrupt
+        self.jobs.append(job)
+        return replace(samples.outcome((2, 4)), knob=job.knob, system=job.system)
+
+
+def test_what_ran_before_is_not_run_again(tmp_path: Path) -> None:
+    first, second = Counted(), Counted()
+
+    ran = run_jobs(MORE, Cache(tmp_path), workers=0, execute=first)
+    again = run_jobs(MORE, Cache(tmp_path), workers=0, execute=second)
+
+    assert len(first.jobs) == 3
+    assert second.jobs == []
+    assert again.cached_count == 3
+    assert again.figures[JOB]["waste"] == pytest.approx(ran.figures[JOB]["waste"])
+
+
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(MORE, Cache(tmp_path), workers=0, execute=Counted(fails_at=2))
+    rest = Counted()
+
+    run_jobs(MORE, Cache(tmp_path), workers=0, execute=rest)
+
+    assert len(rest.jobs) == 1
+
+
+def test_each_job_is_told_of_as_it_is_done(tmp_path: Path) -> None:
+    told: list[Done] = []
+    run_jobs(MORE[:1], Cache(tmp_path), workers=0, execute=Counted())
+
+    run_jobs(MORE, Cache(tmp_path), workers=0, execute=Counted(), tell=told.append)
+
+    assert [done.was_cached for done in told] == [True, False, False]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"\x00" * 100])
+def test_a_corrupt_entry_is_ignored_with_its_reason_and_made_anew(
+    tmp_path: Path, content: bytes
+) -> None:
+    run_jobs([JOB], Cache(tmp_path), workers=0, execute=Counted())
+    (entry,) = tmp_path.glob("??/*.npz")
+    entry.write_bytes(content)
+    cache, again = Cache(tmp_path), Counted()
+
+    results = run_jobs([JOB], cache, workers=0, execute=again)
+
+    assert again.jobs == [JOB]
+    assert len(cache.ignored) == 1
+    assert entry.name in cache.ignored[0]
+    assert JOB in results.figures
+
+
+def test_the_cache_is_bounded_and_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
+    run_jobs(MORE, Cache(tmp_path), workers=0, execute=Counted())
+    paths = {job: tmp_path / key_of(job)[:2] / f"{key_of(job)}.npz" for job in MORE}
+    for age, job in enumerate(MORE):
+        os.utime(paths[job], (1000 + age, 1000 + age))
+    most = sum(path.stat().st_size for path in paths.values()) - 1
+
+    removed = Cache(tmp_path, bytes_max=most).prune()
+
+    assert removed == 1
+    assert [path.exists() for path in paths.values()] == [False, True, True]
+
+
+def test_measured_speeds_say_how_long_the_rest_will_take(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.store_speeds({"static": 2.0})
+
+    assert estimate_seconds([JOB], cache, workers=2) == pytest.approx(container_hours(JOB))
+    run_jobs([JOB], cache, workers=0, execute=Counted())
+    assert estimate_seconds([JOB], cache, workers=2) == 0.0
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"static": "fast"}', '{"static": -1}'])
+def test_broken_speeds_are_not_believed(tmp_path: Path, text: str) -> None:
+    (tmp_path / caching._SPEEDS).write_text(text)
+
+    assert Cache(tmp_path).speeds() == {}
+
+
+def test_a_key_depends_on_every_parameter_of_a_job() -> None:
+    others = [
+        replace(JOB, scenario="bursty"),
+        replace(JOB, seeds=(0, 2)),
+        replace(JOB, knob=0.5),
+        replace(JOB, cluster_nodes=600),
+        replace(JOB, seconds=60),
+        replace(JOB, series_node=0),
+        replace(JOB, system="captain"),
+    ]
+
+    assert len({key_of(job) for job in [JOB, *others]}) == len(others) + 1
+
+
+def test_a_systems_change_touches_its_own_runs_and_the_plants_touches_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    captain = replace(JOB, system="captain")
+    before = key_of(JOB), key_of(captain)
+
+    after_captain = _keys_with_changed(monkeypatch, "captain.py", JOB, captain)
+    after_plant = _keys_with_changed(monkeypatch, "plant/batch.py", JOB, captain)
+
+    assert (after_captain[0] == before[0], after_captain[1] == before[1]) == (True, False)
+    assert (after_plant[0] == before[0], after_plant[1] == before[1]) == (False, False)
+
+
+def test_the_module_of_every_system_is_one_of_ours() -> None:
+    for rival in RIVALS.values():
+        assert versions._source(jobs.module_of(rival)) is not None, rival.name
+
+
+def test_the_plan_has_each_job_once_with_knobs_from_end_to_end() -> None:
+    wish = grid.Wish(scenarios=("constant",), systems=("static",), seeds=(0,))
+
+    planned = grid.plan(wish, samples.registration())
+
+    knobs = [job.knob for job in planned]
+    assert len(set(knobs)) == len(knobs) in {grid.THINNED_COUNT, grid.THINNED_COUNT + 1}
+    assert {max(RIVALS["static"].sweep), min(RIVALS["static"].sweep), 1.0} <= set(knobs)
+
+
+def test_the_family_runs_at_every_registered_knob() -> None:
+    wish = grid.Wish(scenarios=("constant",), systems=("captain-api",), seeds=(0,))
+
+    planned = grid.plan(wish, registration.load())
+
+    asked = set(registration.load().sweeps["captain-api"])
+    assert asked <= {job.knob for job in planned if job.cluster_nodes == 60}
+    assert {job.cluster_nodes for job in planned} == set(grid.CLUSTERS)
+
+
+def test_quick_runs_on_tuning_seeds_alone() -> None:
+    for job in grid.plan_quick(samples.registration()):
+        assert max(job.seeds) <= 99
+
+
+def _keys_with_changed(monkeypatch: pytest.MonkeyPatch, ending: str, *of: Job) -> tuple[str, ...]:
+    """Returns the keys as if a source file were another one."""
+    real = versions._content
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            versions,
+            "_content",
+            lambda path: real(path) + (b"#" if str(path).endswith(ending) else b""),
+        )
+        return tuple(key_of(job) for job in of)
