@@ -5,8 +5,8 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 
 import grpc
@@ -28,6 +28,7 @@ from mbcas_server.market_service import MarketService
 from mbcas_server.metrics import Metrics
 from mbcas_server.node_link import NodeLinks
 from mbcas_server.operator_service import OperatorService
+from mbcas_server.recorder import RecordingCore
 from mbcas_server.rpc import Guard, RpcServer, make_server
 from mbcas_server.settings import Settings
 from mbcas_server.shell import Shell
@@ -82,16 +83,32 @@ async def run(settings: Settings) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(*THRESHOLDS)
     logger.info("settings %s", settings.describe())
-    core = RoundsCore(Rounds(settings.parameters()))
-    async with serving(settings, core, SystemClock()) as server:
-        logger.info(
-            "ready listen_address=%s http_address=%s", server.listen_address, server.http_address
-        )
-        await _either(stop, server.displaced)
-        logger.info("stopping")
+    with _make_core(settings) as core:
+        async with serving(settings, core, SystemClock()) as server:
+            logger.info(
+                "ready listen_address=%s http_address=%s",
+                server.listen_address,
+                server.http_address,
+            )
+            await _either(stop, server.displaced)
+            logger.info("stopping")
     logger.info("stopped")
     if server.displaced.is_set():
         raise DisplacedError("another server has taken the Lease")
+
+
+@contextmanager
+def _make_core(settings: Settings) -> Iterator[Core]:
+    rounds = Rounds(settings.parameters())
+    if settings.record_path is None:
+        yield RoundsCore(rounds)
+        return
+    try:
+        core = RecordingCore(rounds, settings.record_path, max_bytes=settings.record_max_bytes)
+    except OSError as error:
+        raise CannotStartError(f"record_path: {settings.record_path}: {error.strerror}") from error
+    with closing(core):
+        yield core
 
 
 async def _either(*events: asyncio.Event) -> None:

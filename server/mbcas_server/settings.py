@@ -98,6 +98,12 @@ class Settings(KubeSettings):
     """File that what was learned is written to, and read from at the start. Unset: nowhere."""
     checkpoint_period_seconds: Seconds = Field(default=60.0, ge=1, le=3_600)
     """Time between two writes of it; it is also written at the end."""
+    record_path: Path | None = None
+    """File to write down everything in that the core is told and answers, for
+    `mbcas-loadtest replay-decisions`: to find out why something was decided. It is replaced at the
+    start, slows every tick, and holds the names of pods."""
+    record_max_bytes: int = Field(default=1 << 30, ge=1 << 16, le=1 << 40)
+    """Recording ends at this size."""
 
     heartbeat_seconds: Seconds = Field(default=5.0, ge=0.5, le=60)
     """Time between two heartbeats, each sent after a completed tick, 0.5 to 60."""

@@ -38,6 +38,8 @@ CHART_SETS = {
         "kubernetes",
         "kubernetes_namespace",
         "listen_address",
+        "record_max_bytes",  # No volume of the chart is meant for it.
+        "record_path",
         "server_epoch",
         "shim_service_account",
         "tls_cert",

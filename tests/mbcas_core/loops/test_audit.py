@@ -9,6 +9,7 @@ from mbcas_core.effects import Violation
 from mbcas_core.fleet import Names, Selection
 from mbcas_core.loops import audit, response
 from mbcas_core.loops.response import Cleared
+from mbcas_core.market.clearing import Share
 from mbcas_core.market.goods import clear_targets
 from mbcas_core.market.targets import MarketNodes, MarketPods, MarketRows, Targets
 from mbcas_core.parameters import Parameters
@@ -116,9 +117,14 @@ def test_simulated_clusters_are_audited_in_every_round() -> None:
 
 def test_what_is_only_recommended_is_audited_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     def clear_wrongly(
-        rows: MarketRows, pods: MarketPods, nodes: MarketNodes, *, parameters: Parameters
+        rows: MarketRows,
+        pods: MarketPods,
+        nodes: MarketNodes,
+        *,
+        parameters: Parameters,
+        share: Share,
     ) -> Targets:
-        targets = clear_targets(rows, pods, nodes, parameters=parameters)
+        targets = clear_targets(rows, pods, nodes, parameters=parameters, share=share)
         more = targets.reservation_millicores + rows.takes_part
         return replace(targets, reservation_millicores=more)
 

@@ -23,6 +23,20 @@ def test_half_of_the_budget_is_for_emergencies_alone() -> None:
     assert budget.available(emergency=True) == 25
 
 
+def test_the_slowest_budget_still_comes_to_a_whole_token() -> None:
+    budget = ResizeBudget()
+    for second in range(0, 60, 5):
+        budget.refill(rate_per_second=0.05, now_seconds=float(second))
+        budget.take(budget.available(emergency=False), emergency=False)
+        if second:
+            continue
+        assert budget.available(emergency=False) == 0
+
+    budget.refill(rate_per_second=0.05, now_seconds=200.0)
+
+    assert budget.available(emergency=False) == 1
+
+
 def test_an_emergency_spares_its_own_half_as_long_as_it_can() -> None:
     budget = ResizeBudget()
     budget.refill(rate_per_second=10, now_seconds=0.0)
