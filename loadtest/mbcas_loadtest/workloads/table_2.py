@@ -1,6 +1,6 @@
 """The loads of the table in evaluation.md, section 2: half an hour, one container, Gamma work.
 
-What the table does not say is chosen here: the levels of `periodic` (200m and 2000m), the gaps of
+What the table does not say is chosen here: the levels of `periodic` (100m and 2000m), the gaps of
 `bursty` (exponential, 90 s in the mean), that `ramp` grows once, from minute 12 on, and then stays,
 that the traces have a mean of one core, what is declared (one and a half times the peak), and that
 nothing else runs on a node that is large enough.
@@ -44,7 +44,7 @@ def _ramp(generator: np.random.Generator, seconds: int) -> Load:
 def _periodic(generator: np.random.Generator, seconds: int) -> Load:
     del seconds
     return Periodic(
-        low_millicores=200.0,
+        low_millicores=100.0,
         high_millicores=2_000.0,
         period_seconds=300.0,
         peak_seconds=45.0,
