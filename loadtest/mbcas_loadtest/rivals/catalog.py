@@ -17,9 +17,11 @@ from mbcas_loadtest.rivals import (
     tower_lite,
     vpa,
 )
+from mbcas_loadtest.simulation import mbcas
 from mbcas_loadtest.simulation.system import Rival
 
 _ENTRIES: tuple[Rival, ...] = (
+    *mbcas.ENTRIES,
     static.STATIC,
     static.WEIGHTS_ONLY,
     vpa.VPA,

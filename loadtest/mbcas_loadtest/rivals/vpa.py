@@ -123,12 +123,8 @@ class Vpa:
     def _remember(self, past_millicores: FloatArray) -> None:
         """Lives through the past without deciding anything; the pods were there all the time."""
         minutes = past_millicores.shape[0]
-        for minute, usage in enumerate(past_millicores):
-            self._history.add(
-                np.nan_to_num(usage),
-                at_seconds=(minute - minutes) * MINUTE_SECONDS,
-                valid=~np.isnan(usage),
-            )
+        times = np.arange(-minutes, 0) * MINUTE_SECONDS
+        self._history.add_many(past_millicores, at_seconds=times)
         self._age_seconds += minutes * MINUTE_SECONDS
 
 

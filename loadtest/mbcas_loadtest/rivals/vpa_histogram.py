@@ -119,6 +119,34 @@ class History:
         self._last_seconds = np.where(valid, at_seconds, self._last_seconds)
         self._samples += valid
 
+    def add_many(self, millicores: FloatArray, *, at_seconds: FloatArray) -> None:
+        """Adds samples (k, m, n) of times (k,) in one go, NaN for none; the same as one by one."""
+        if at_seconds[-1] - at_seconds[0] > (MAX_HALF_LIVES - 1) * self._half_life_seconds:
+            for usage, time in zip(millicores, at_seconds.tolist(), strict=True):
+                self.add(np.nan_to_num(usage), at_seconds=time, valid=~np.isnan(usage))
+            return
+        assert self._reference_seconds is None, "its weights may have to be scaled on the way"
+        # No weight is below an empty bucket's: the reference is half a half-life away at most.
+        start_growth = self._growth(float(at_seconds[0]))
+        passed = (at_seconds - at_seconds[0]) / self._half_life_seconds
+        minute, node, container = np.nonzero(~np.isnan(millicores))
+        weight = (SAMPLE_WEIGHT * start_growth * 2.0**passed)[minute]
+        cores = truncated_millicores(millicores[minute, node, container] / 1000.0) / 1000.0
+        bucket = bucket_of(cores)
+        row = node * self._total.shape[1] + container
+        size = self._total.size
+        sums = np.bincount(row * BUCKETS + bucket, weight, minlength=size * BUCKETS)
+        self._weight += sums.reshape(self._weight.shape)
+        self._total += np.bincount(row, weight, minlength=size).reshape(self._total.shape)
+        np.minimum.at(self._low, (node, container), bucket)
+        np.maximum.at(self._high, (node, container), bucket)
+        there = ~np.isnan(millicores)
+        seen = there.any(axis=0)
+        first, last = there.argmax(axis=0), there[::-1].argmax(axis=0)
+        self._first_seconds = np.where(seen, at_seconds[first], np.nan)
+        self._last_seconds = np.where(seen, at_seconds[::-1][last], np.nan)
+        self._samples += there.sum(axis=0)
+
     def recommend(self, flags: RecommenderFlags, *, containers_of_pod: IntArray) -> Recommendation:
         """Recommends from what was added so far.
 

@@ -6,6 +6,7 @@ import pytest
 
 from mbcas_core.units import FloatArray
 from mbcas_loadtest.rivals.catalog import RIVALS
+from mbcas_loadtest.simulation import mbcas
 from mbcas_loadtest.simulation.system import Rival, Settings
 from mbcas_loadtest.simulation.world import World
 from tests.mbcas_loadtest.rivals.little_worlds import Lived, little_world, live, make, some_nodes
@@ -15,7 +16,13 @@ LONG_SECONDS = 70
 """For systems that are asked once a minute."""
 SLOW_PERIODS = 100
 
-every_rival = pytest.mark.parametrize("rival", RIVALS.values(), ids=RIVALS.keys())
+CORES = {entry.name for entry in mbcas.ENTRIES}
+"""Not asked step by step: the simulation tells the core reports and carries out its orders."""
+
+every_entry = pytest.mark.parametrize("rival", RIVALS.values(), ids=RIVALS.keys())
+every_rival = pytest.mark.parametrize(
+    "rival", [one for one in RIVALS.values() if one.name not in CORES], ids=lambda one: one.name
+)
 
 
 @cache
@@ -37,7 +44,7 @@ def parts(settings: Settings) -> tuple[FloatArray, FloatArray, FloatArray]:
     return settings.request_millicores, settings.limit_millicores, settings.burst_millicores
 
 
-@every_rival
+@every_entry
 def test_an_entry_says_how_it_is_made_what_its_knob_is_and_where_its_rule_is_from(
     rival: Rival,
 ) -> None:

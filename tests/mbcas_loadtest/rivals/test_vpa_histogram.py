@@ -27,10 +27,8 @@ GOLDEN = find_traces().parent / "golden" / "vpa-1.8.1.jsonl"
 def recommend_after(minutes: int, pattern: list[float]) -> tuple[float, float, float]:
     """Feeds cores, over and over, one sample a minute."""
     history = History((1, 1), half_life_seconds=DAY_SECONDS)
-    there = np.ones((1, 1), np.bool_)
-    for minute in range(minutes):
-        cores = pattern[minute % len(pattern)]
-        history.add(np.full((1, 1), cores * 1000), at_seconds=minute * 60.0, valid=there)
+    usage = np.resize(np.array(pattern) * 1000.0, (minutes, 1, 1))
+    history.add_many(usage, at_seconds=np.arange(minutes) * 60.0)
     return numbers(history.recommend(RecommenderFlags(), containers_of_pod=ALONE), 0)
 
 
@@ -78,11 +76,11 @@ def test_a_week_of_one_load_gives_way_to_another_as_slowly_as_documented() -> No
     found: dict[int, Recommendation] = {}
     week, hour = 7 * 1440, 60
     late = {"up": 218, "up, lower": 23.9 * hour, "down": 79.5 * hour, "down, upper": 103.5 * hour}
-    wanted = {round(after) + shift for after in late.values() for shift in (-20, 20)}
-    for minute in range(week + max(wanted)):
-        is_new = minute >= week
-        usage = np.array([[1000.0, 100.0] if is_new else [100.0, 1000.0]])
-        history.add(usage, at_seconds=minute * 60.0, valid=there)
+    wanted = {round(minutes) + shift for minutes in late.values() for shift in (-20, 20)}
+    before, after = np.array([[100.0, 1000.0]]), np.array([[1000.0, 100.0]])
+    history.add_many(np.tile(before, (week, 1, 1)), at_seconds=np.arange(week) * 60.0)
+    for minute in range(week, week + max(wanted)):
+        history.add(after, at_seconds=minute * 60.0, valid=there)
         if minute + 1 - week in wanted:
             at = minute + 1 - week
             found[at] = history.recommend(RecommenderFlags(), containers_of_pod=np.ones(2, int))
@@ -183,6 +181,31 @@ def test_the_histogram_agrees_with_a_loop_over_one_container_also_when_weights_a
             for place, one in plain.items():
                 expected = [one.percentile(rank) if one.total > 0 else 0.0 for rank in ranks]
                 assert [part[place] for part in found] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("half_life", [300.0, DAY_SECONDS])
+def test_samples_added_in_one_go_count_as_if_they_had_come_one_by_one(half_life: float) -> None:
+    generator = np.random.default_rng(4)
+    shape, minutes = (2, 3), 700
+    usage = generator.lognormal(5.0, 1.5, (minutes, *shape)).round()
+    usage[generator.random(usage.shape) < 0.1] = np.nan
+    usage[:, 1, 2] = np.nan
+    times: FloatArray = np.arange(-minutes, 0) * 60.0
+    together, apart = (History(shape, half_life_seconds=half_life) for _ in range(2))
+    together.add_many(usage, at_seconds=times)
+    for sample, time in zip(usage, times.tolist(), strict=True):
+        apart.add(np.nan_to_num(sample), at_seconds=time, valid=~np.isnan(sample))
+
+    for later in (0.0, 60.0):
+        one, other = (
+            history.recommend(RecommenderFlags(), containers_of_pod=np.ones(3, int))
+            for history in (together, apart)
+        )
+        assert np.array_equal(one.lower, other.lower)
+        assert np.array_equal(one.target, other.target)
+        assert np.array_equal(one.upper, other.upper)
+        for history in (together, apart):
+            history.add(np.full(shape, 5_000.0), at_seconds=later, valid=np.ones(shape, np.bool_))
 
 
 def test_every_golden_line_of_the_real_recommender_is_met() -> None:
