@@ -28,8 +28,14 @@ def recommend_after(minutes: int, pattern: list[float]) -> tuple[float, float, f
     """Feeds cores, over and over, one sample a minute."""
     history = History((1, 1), half_life_seconds=DAY_SECONDS)
     usage = np.resize(np.array(pattern) * 1000.0, (minutes, 1, 1))
-    history.add_many(usage, at_seconds=np.arange(minutes) * 60.0)
+    history.add_many(usage, at_seconds=seconds_of(0, minutes))
     return numbers(history.recommend(RecommenderFlags(), containers_of_pod=ALONE), 0)
+
+
+def seconds_of(start_minute: int, end_minute: int) -> FloatArray:
+    seconds: FloatArray = np.linspace(start_minute, end_minute - 1, end_minute - start_minute)
+    seconds *= 60.0
+    return seconds
 
 
 def numbers(found: Recommendation, column: int) -> tuple[float, float, float]:
@@ -78,7 +84,7 @@ def test_a_week_of_one_load_gives_way_to_another_as_slowly_as_documented() -> No
     late = {"up": 218, "up, lower": 23.9 * hour, "down": 79.5 * hour, "down, upper": 103.5 * hour}
     wanted = {round(minutes) + shift for minutes in late.values() for shift in (-20, 20)}
     before, after = np.array([[100.0, 1000.0]]), np.array([[1000.0, 100.0]])
-    history.add_many(np.tile(before, (week, 1, 1)), at_seconds=np.arange(week) * 60.0)
+    history.add_many(np.tile(before, (week, 1, 1)), at_seconds=seconds_of(0, week))
     for minute in range(week, week + max(wanted)):
         history.add(after, at_seconds=minute * 60.0, valid=there)
         if minute + 1 - week in wanted:
@@ -190,7 +196,7 @@ def test_samples_added_in_one_go_count_as_if_they_had_come_one_by_one(half_life:
     usage = generator.lognormal(5.0, 1.5, (minutes, *shape)).round()
     usage[generator.random(usage.shape) < 0.1] = np.nan
     usage[:, 1, 2] = np.nan
-    times: FloatArray = np.arange(-minutes, 0) * 60.0
+    times = seconds_of(-minutes, 0)
     together, apart = (History(shape, half_life_seconds=half_life) for _ in range(2))
     together.add_many(usage, at_seconds=times)
     for sample, time in zip(usage, times.tolist(), strict=True):
