@@ -9,12 +9,12 @@ R the requests of managed pods and N their number, a managed pod of request r ge
 
 in steps of 10m; r itself where S <= 0. A limit grows if by 10 % or more and shrinks if by 5 % or
 more. A pod's containers share its limit by request, in whole millicores, the largest remainders
-first. Usage plays no part: it changes when pods come and go. Managed is a Burstable pod: one that
-declares request = limit for all its containers is left as it is.
+first. Usage plays no part: it changes when pods come and go.
 
-**Ours.** It looks every two seconds, its debounce period; of memory, which also decides about
-Burstable, nothing is known here and nothing assumed. Its own bound of 10 patches a second and node
-is left to the resize budget.
+**Ours.** There, a pod whose requests all equal its limits is Guaranteed, and left alone. The worlds
+here declare one number for both, and a rival that never acts shows nothing; so every pod is managed
+as if its owner had declared the request alone. It looks every two seconds, its debounce period. Its
+own bound of 10 patches a second and node is left to the resize budget.
 
 **Example.** 4 CPUs, requests 100m, 300m and 600m: S = 3000, N = 3. The first gets 100 + max(300,
 1000) = 1100, cut to its tenfold 1000m; the second 1300m; the third 600 + 1800 = 2400m.
@@ -47,8 +47,6 @@ class Headroom:
         pods = int(declared.pod[-1]) + 1 if declared.pod.size else 0
         self._in_pod: FloatArray = (declared.pod[:, np.newaxis] == np.arange(pods)).astype(float)
         """(n, p)."""
-        apart = declared.limit_millicores != declared.request_millicores
-        self._is_burstable: BoolArray = apart @ self._in_pod > 0
         self._pod_request: FloatArray = self._request @ self._in_pod
         self._declared_limit: FloatArray = np.where(
             declared.limit_millicores > 0, declared.limit_millicores, np.inf
@@ -62,7 +60,7 @@ class Headroom:
         pod_now = np.where(np.isfinite(now), now, 0.0) @ self._in_pod
         band = np.where(target < pod_now, SHRINK_RATIO, GROW_RATIO)
         apply = unset | (np.abs(target - pod_now) >= band * pod_now)
-        apply &= self._is_burstable & pod_exists & (unset | (target != pod_now))
+        apply &= pod_exists & (unset | (target != pod_now))
         if not apply.any():
             return None
         limit = np.where(apply[:, self._pod], self._split(target), now)
@@ -73,15 +71,13 @@ class Headroom:
         )
 
     def _targets(self, pod_exists: BoolArray) -> IntArray:
-        """Returns the limits of managed pods, (m, p)."""
+        """Returns the limits of pods, (m, p)."""
         request = self._pod_request
-        managed = pod_exists & self._is_burstable
         asked = (request * pod_exists).sum(axis=-1, keepdims=True)
         slack = np.maximum(self._allocatable_millicores - asked, 0.0)
-        managed_request = np.maximum((request * managed).sum(axis=-1, keepdims=True), 1.0)
-        count = np.maximum(managed.sum(axis=-1, keepdims=True), 1)
+        count = np.maximum(pod_exists.sum(axis=-1, keepdims=True), 1)
         floor = np.minimum(BURST_FLOOR_MILLICORES, slack / count)
-        burst = np.maximum(slack * request / managed_request, floor)
+        burst = np.maximum(slack * request / np.maximum(asked, 1.0), floor)
         most = np.minimum(self._allocatable_millicores, _half_up(request * self._max_multiplier))
         most = np.maximum(most, request)
         raw = np.minimum(request + _half_up(burst), most)

@@ -48,12 +48,9 @@ def test_a_pod_that_goes_leaves_its_slack_to_the_others() -> None:
     assert limits_of(ask(declared, exists=[True, False])) == [4000, 2000]
 
 
-def test_only_burstable_pods_are_managed() -> None:
-    found = ask(declare([500, 900, 0], [500, 300, 200]))
-
-    # S = 3000, R = 500, N = 2.
-    assert limits_of(found) == [500, 2100, 1400]
-    assert ask(declare([500, 900])) is None
+def test_a_pod_that_declares_one_number_is_managed_by_its_request() -> None:
+    # S = 3200 of 4000, R = 800: 500 + 2000 and 300 + 1200.
+    assert limits_of(ask(declare([500, 300]))) == [2500, 1500]
 
 
 @pytest.mark.parametrize(
@@ -95,25 +92,19 @@ def plain(
 ) -> list[float]:
     """One node of 4 CPUs, pod by pod."""
     pods = [[i for i, own in enumerate(pod) if own == p] for p in range(pod[-1] + 1)]
-    managed = [own for own in pods if any(now[i] != requests[i] for i in own)]
     slack = 4000 - sum(requests)
     wanted = list(now)
-    for own in managed:
+    for own in pods:
         request = sum(requests[i] for i in own)
         target = request
+        most = max(request, min(4000, math.floor(request * multiplier + 0.5)))
         if slack > 0:
-            share = slack * request / sum(requests[i] for one in managed for i in one)
-            burst = max(share, min(1000.0, slack / len(managed)))
-            most = max(request, min(4000, math.floor(request * multiplier + 0.5)))
+            share = slack * request / sum(requests)
+            burst = max(share, min(1000.0, slack / len(pods)))
             target = min(request + math.floor(burst + 0.5), most)
-            target = (target + 5) // 10 * 10
-            target -= 10 if target > most else 0
-            target = max(target, request)
-        elif slack <= 0:
-            most = max(request, min(4000, math.floor(request * multiplier + 0.5)))
-            target = (request + 5) // 10 * 10
-            target -= 10 if target > most else 0
-            target = max(target, request)
+        target = (target + 5) // 10 * 10
+        target -= 10 if target > most else 0
+        target = max(target, request)
         current = sum(now[i] for i in own)
         band = 0.05 if target < current else 0.1
         if math.isfinite(current) and abs(target - current) < band * current:
