@@ -66,9 +66,8 @@ def count_throttled(stretch: Stretch, limit_millicores: FloatArray) -> tuple[Int
         max_backlog_usec=_tile(stretch.max_backlog_usec, c),
         kept_usec=stretch.kept_usec,
     )
-    # What waits at the start is work like that of the first period.
+    plant.backlog_usec[...] = _tile(stretch.backlog_usec, c)
     arrivals = np.asarray(stretch.arrivals_usec, np.float64)
-    arrivals = np.concatenate([arrivals[:1] + stretch.backlog_usec, arrivals[1:]])
     quota_usec: FloatArray = limit_millicores.reshape(c * m, n) * USEC_PER_MILLICORE
     ran = plant.run(
         np.broadcast_to(arrivals[:, np.newaxis], (k, c, m, n)).reshape(k, c * m, n),

@@ -1,0 +1,99 @@
+"""The least limit against trying every limit, one after the other, period by period."""
+
+import numpy as np
+import pytest
+
+from mbcas_loadtest.oracles.search import Stretch, count_throttled, find_least_limit
+from tests.mbcas_loadtest.oracles.little import draw_stretch, run_alone
+
+SHAPE = (2, 2)
+
+
+def _stretch(seed: int, *, has_burst: bool, waits: bool, closed: bool) -> Stretch:
+    generator = np.random.default_rng(seed)
+    return Stretch(
+        arrivals_usec=draw_stretch(seed, 15, SHAPE),
+        backlog_usec=generator.uniform(0, 60_000, SHAPE).round() * float(waits),
+        threads=generator.choice([1.0, 2.0, 4.0], SHAPE),
+        max_backlog_usec=np.full(SHAPE, 50_000.0 if closed else np.inf),
+        has_burst=has_burst,
+    )
+
+
+def _run(stretch: Stretch, node: int, place: int, limit: int) -> tuple[int, float]:
+    return run_alone(
+        np.asarray(stretch.arrivals_usec[:, node, place], np.float64),
+        limit,
+        threads=stretch.threads[node, place],
+        backlog_usec=stretch.backlog_usec[node, place],
+        max_backlog_usec=stretch.max_backlog_usec[node, place],
+        has_burst=stretch.has_burst,
+    )
+
+
+@pytest.mark.parametrize("has_burst", [False, True])
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.parametrize("throttled_max", [0, 2])
+def test_no_smaller_limit_holds_and_the_found_one_does(
+    *, has_burst: bool, closed: bool, throttled_max: int
+) -> None:
+    stretch = _stretch(3 + throttled_max, has_burst=has_burst, waits=True, closed=closed)
+
+    least = find_least_limit(stretch, throttled_max)
+
+    for node, place in np.ndindex(SHAPE):
+        found = int(least[node, place])
+        assert _run(stretch, node, place, found)[0] <= throttled_max
+        # Every smaller limit, not only the next: that fewer is never better is what bisection uses.
+        smaller = [*range(10, found, max(1, found // 8)), *range(max(10, found - 3), found)]
+        assert all(_run(stretch, node, place, limit)[0] > throttled_max for limit in smaller)
+
+
+def test_work_that_may_not_wait_needs_more() -> None:
+    stretch = _stretch(0, has_burst=False, waits=True, closed=False)
+
+    some = find_least_limit(stretch, 20)
+    none = find_least_limit(stretch, 20, left_max_usec=0.0)
+
+    assert (some == 10).all()
+    for node, place in np.ndindex(SHAPE):
+        found = int(none[node, place])
+        assert _run(stretch, node, place, found)[1] <= 1e-6
+        assert found == 10 or _run(stretch, node, place, found - 1)[1] > 0.0
+
+
+def test_the_example_of_the_module_comes_out() -> None:
+    work = np.array([30_000.0, 50_000.0, 20_000.0]).reshape(3, 1, 1)
+    stretch = Stretch(
+        arrivals_usec=work,
+        backlog_usec=np.zeros((1, 1)),
+        threads=np.ones((1, 1)),
+        max_backlog_usec=np.full((1, 1), np.inf),
+        kept_usec=0.0,
+    )
+
+    assert find_least_limit(stretch, 1).item() == 350
+    assert find_least_limit(stretch, 0).item() == 500
+    throttled, left = count_throttled(stretch, np.array([350.0, 349.0]).reshape(2, 1, 1))
+    assert throttled.ravel().tolist() == [1, 2]
+    assert left.ravel().tolist() == pytest.approx([0.0, 200.0])
+
+
+def test_a_write_refills_only_where_the_limit_changes() -> None:
+    work = np.array([90_000.0, 0.0]).reshape(2, 1, 1)
+    stretch = Stretch(
+        arrivals_usec=work,
+        backlog_usec=np.zeros((1, 1)),
+        threads=np.ones((1, 1)),
+        max_backlog_usec=np.full((1, 1), np.inf),
+        applied_millicores=np.full((1, 1), 500.0),
+        applied_burst_millicores=np.zeros((1, 1)),
+        kept_usec=0.0,
+    )
+
+    _, left = count_throttled(stretch, np.array([500.0, 499.0]).reshape(2, 1, 1))
+    first = 90_000 - np.array([50_000.0, 2 * 49_900.0]).clip(max=90_000)
+
+    assert left.ravel().tolist() == [max(0.0, first[0] - 50_000), 0.0]
+    throttled, _ = count_throttled(stretch, np.array([500.0, 499.0]).reshape(2, 1, 1))
+    assert throttled.ravel().tolist() == [1, 0]
