@@ -34,6 +34,7 @@ STEP_RATIO = 1.05
 """Of a bin's upper to its lower edge."""
 _BINS = int(np.log(MOST_SECONDS / LEAST_SECONDS) / np.log(STEP_RATIO)) + 1
 _TOLERANCE_USEC = 1e-3  # Sums of floats.
+_FADED = 50.0  # exp(-50) of the work is nothing.
 # Multiples of these, modulo 1, are spread evenly however many there are: no generator is needed.
 _GOLDEN, _PLASTIC = 0.6180339887498949, 0.7548776662466927
 _LUCK = np.array([NormalDist().inv_cdf((i + 0.5) / 64) for i in range(64)])
@@ -241,7 +242,7 @@ class DelayMeter:
         mean = np.maximum(self._request_usec, 1.0) / (2 * self._threads * (1 - load))
         edges = LEAST_SECONDS * USEC_PER_SECOND * STEP_RATIO ** np.arange(_BINS + 1)
         waited = edges - self._request_usec[:, np.newaxis]
-        beyond = busy[:, np.newaxis] * np.exp(-np.maximum(waited, 0.0) / mean[:, np.newaxis])
+        beyond = busy[:, np.newaxis] * np.exp(-np.clip(waited / mean[:, np.newaxis], 0.0, _FADED))
         below = np.where(waited >= 0, 1 - beyond, 0.0)
         below[:, 0] = 0.0
         spread: FloatArray = total[:, np.newaxis] * np.diff(below, axis=1)

@@ -120,7 +120,9 @@ def _run_plant(point: Point, story: _Story) -> tuple[Figures, BoolArray]:
         start = int(write.at_usec / CPU_PERIOD_USEC)
         quota[start:] = write.quota_usec
         written[start] = start > 0
-    plant = Plant((1, 1), cpus=point.threads, threads=point.threads)
+    plant = Plant(
+        (1, 1), cpus=point.threads, threads=point.threads, request_usec=point.request_usec
+    )
     meter = DelayMeter((1, 1), threads=point.threads, request_usec=point.request_usec)
     first, last = PRELUDE_PERIODS, story.periods
     # Measured periods' work alone has its delays counted: the drain has work of none of them.

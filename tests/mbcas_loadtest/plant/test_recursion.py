@@ -251,3 +251,23 @@ def loop_level(wanted: list[float], weight: list[float], capacity: float) -> flo
         total = sum(min(w, weight[i] * level) for i, w in enumerate(wanted))
         low, high = (level, high) if total < capacity else (low, level)
     return high
+
+
+def test_an_idle_cpu_keeps_a_little_runtime_beyond_the_period() -> None:
+    kept = [
+        replace(given_input([work], 30_000), kept_usec=1_000.0) for work in (29_500, 50_000, 50_000)
+    ]
+
+    state = run(kept)
+
+    assert state.usage_usec[0] == 29_500 + 30_500 + 30_000
+
+
+def test_a_write_grants_no_more_than_had_been_used_when_it_came() -> None:
+    state = run([given_input([40_000], 30_000, written=True)])
+
+    assert state.usage_usec[0] == 40_000
+    assert run([given_input([60_000], 30_000, written=True)]).usage_usec[0] == 60_000
+    assert run([given_input([56_000], 30_000, written=True)]).usage_usec[0] == 56_000
+    burst = run([given_input([300_000], 100_000, burst_usec=0, written=True)])
+    assert burst.usage_usec[0] == 100_000
