@@ -60,7 +60,8 @@ class Shims:
         """How many PATCHes were answered with an error."""
         self._results: dict[int, list[OrderResult]] = {}
         self._removed: list[int] = []
-        self._admitted = self._resources(declared_settings(world.declared, 1), 0)
+        admitted = declared_settings(world.declared, pods[0])
+        self._admitted = [self._resources(admitted, node) for node in range(pods[0])]
 
     def inventory(self, node: int, *, exists: BoolArray, seconds: float) -> Report:
         """Returns what the first report of a connection says; `exists` is (n,)."""
@@ -192,12 +193,12 @@ class Shims:
             pod=f"pod-{pod}-{self._run[pod]}",
             container=declared.names[slot],
             container_id=f"{slot}-{self._run[pod]}",
-            owner=f"owner-{pod}",
+            owner=f"owner-{self.nodes[node]}-{pod}",
             image_id=declared.names[slot],
             spec=_at(self._kubelets.spec, node, slot),
             allocated=in_force,
             actual=in_force,
-            admitted=self._admitted[slot] if is_set else None,
+            admitted=self._admitted[node][slot] if is_set else None,
             request_set=is_set,
             limit_set=is_set and has_limit,
             generation=generation,
