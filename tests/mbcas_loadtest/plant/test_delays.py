@@ -136,3 +136,25 @@ def test_delays_are_those_of_requests_that_are_served_one_by_one(
         expected = np.quantile(exact, share)
         allowed = max(0.010, 0.15 * expected)
         assert abs(meter.quantile_seconds(share)[0, 0] - expected) < allowed, share
+
+
+def test_two_threads_work_a_backlog_off_in_half_the_time() -> None:
+    work = np.zeros((400, 1))
+    work[::4] = 390_000  # 200 ms are served as they arrive, the rest in 95 ms by two threads.
+
+    meter = delays_of(work, 2_000, threads=2.0)
+
+    assert meter.quantile_seconds(0.99)[0, 0] == pytest.approx(0.096, rel=0.1)
+
+
+def test_under_contention_work_is_served_evenly_over_the_period() -> None:
+    work = np.zeros((400, 1, 2))
+    work[::4] = 90_000  # Half a CPU each: 50 ms in the first period, the rest in the second.
+    plant = Plant((1, 2), cpus=1.0)
+    meter = DelayMeter((1, 2), request_usec=1_000.0)
+
+    meter.add(plant.run(work, quota_of(1_000)))
+
+    # What arrives t into the period is served after 1.8 t.
+    assert meter.quantile_seconds(0.5)[0, 0] == pytest.approx(0.04, abs=0.008)
+    assert np.array_equal(meter.quantile_seconds(0.5)[0, 0], meter.quantile_seconds(0.5)[0, 1])
