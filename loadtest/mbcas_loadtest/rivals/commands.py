@@ -45,5 +45,9 @@ def replay_trace(  # noqa: PLR0917 - each is a flag.
         progress_to=sys.stderr if sys.stderr.isatty() else None,
     )
     if json_path is not None:
-        json_path.write_text(json.dumps(to_json(done)) + "\n", encoding="utf-8")
+        try:
+            json_path.write_text(json.dumps(to_json(done)) + "\n", encoding="utf-8")
+        except OSError as error:
+            typer.echo(f"{json_path}: cannot be written: {error.strerror}", err=True)
+            raise typer.Exit(1) from None
     show(done, json_path)

@@ -177,8 +177,9 @@ class History:
 
     def percentiles(self, ranks: tuple[float, ...]) -> list[FloatArray]:
         """Returns, for each rank from 0 to 1, cores (m, n); 0 for a container without samples."""
-        # Outside of what any container uses, all is empty; most loads use a few buckets. The original
-        # also leaves out what scaling made empty below the first bucket: less than 0.1 % of a sample.
+        # Outside of what any container uses, all is empty; most loads use a few buckets. The
+        # original also leaves out what scaling made empty below the first bucket: less than 0.1 %
+        # of a new sample.
         end = int(self._high.max()) + 1
         first = min(int(self._low.min()), end - 1)
         running = np.cumsum(self._weight[..., first:end], axis=-1)
