@@ -53,6 +53,25 @@ def test_parties_cuts_demands_beyond_the_node_to_max_min_shares() -> None:
     assert parties.allocation_millicores[0].tolist() == pytest.approx([1000.0, 3000.0])
 
 
+def test_parties_shares_no_full_node_anew_because_another_one_moves() -> None:
+    declared = declare([2500, 1900, 1500, 800, 900], nodes=2, cpus=3)
+    parties = Parties(declared, TARGET)
+    everybody = np.ones((5, 2, 5), np.bool_)
+    limit = declared.limit_millicores.astype(np.float64)
+    for period in (5, 10):
+        parties.step(see(period, np.zeros((5, 2, 5)), everybody, limit))
+    full = parties.allocation_millicores.copy()
+
+    # Four throttled periods are not yet eight, on the first node; on the second all ten are.
+    throttled = everybody & (np.arange(5)[:, np.newaxis, np.newaxis] < 2)
+    throttled[:, 1] = True
+    for period in (15, 20):
+        parties.step(see(period, np.zeros((5, 2, 5)), throttled, limit))
+
+    assert full.sum(axis=-1) == pytest.approx(3000.0)
+    assert parties.allocation_millicores[0].tolist() == full[0].tolist()
+
+
 def test_aimd_adds_a_tenth_of_what_was_declared_and_takes_a_twentieth_of_what_there_is() -> None:
     up, down = Aimd(declare([500]), TARGET), Aimd(declare([500]), TARGET)
 
