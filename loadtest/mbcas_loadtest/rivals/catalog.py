@@ -1,6 +1,6 @@
 """All systems by name. A module adds its entry here, one line each."""
 
-from mbcas_loadtest.oracles import per_slot
+from mbcas_loadtest.oracles import churn, per_slot
 from mbcas_loadtest.rivals import (
     aimd,
     autopilot,
@@ -52,6 +52,9 @@ _ENTRIES: tuple[Rival, ...] = (
     per_slot.ORACLE_2S_BURST,
     per_slot.ORACLE_CONTENTION,
     per_slot.ORACLE_CONTENTION_BURST,
+    churn.ORACLE_CHURN_10,
+    churn.ORACLE_CHURN_60,
+    churn.ORACLE_CHURN_10_BURST,
 )
 
 RIVALS: dict[str, Rival] = {rival.name: rival for rival in _ENTRIES}

@@ -1,9 +1,12 @@
 """The least limit against trying every limit, one after the other, period by period."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mbcas_loadtest.oracles.search import Stretch, count_throttled, find_least_limit
+from mbcas_loadtest.plant.recursion import PlantInput, idle_state, step
 from tests.mbcas_loadtest.oracles.little import draw_stretch, run_alone
 
 SHAPE = (2, 2)
@@ -91,9 +94,36 @@ def test_a_write_refills_only_where_the_limit_changes() -> None:
         kept_usec=0.0,
     )
 
-    _, left = count_throttled(stretch, np.array([500.0, 499.0]).reshape(2, 1, 1))
-    first = 90_000 - np.array([50_000.0, 2 * 49_900.0]).clip(max=90_000)
+    throttled, left = count_throttled(stretch, np.array([500.0, 499.0]).reshape(2, 1, 1))
 
-    assert left.ravel().tolist() == [max(0.0, first[0] - 50_000), 0.0]
-    throttled, _ = count_throttled(stretch, np.array([500.0, 499.0]).reshape(2, 1, 1))
+    # At 500m 40 ms wait after the first period. At 499m the quota is refilled after half of it.
     assert throttled.ravel().tolist() == [1, 0]
+    assert left.ravel().tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("has_burst", [False, True])
+def test_a_write_is_the_plants(*, has_burst: bool) -> None:
+    stretch = replace(
+        _stretch(5, has_burst=has_burst, waits=True, closed=False),
+        applied_millicores=np.full(SHAPE, 300.0),
+        applied_burst_millicores=np.full(SHAPE, 300.0),
+    )
+    limits = np.random.default_rng(0).choice([100.0, 300.0, 700.0], (5, *SHAPE))
+
+    throttled, left = count_throttled(stretch, limits)
+
+    state = replace(idle_state(limits.shape), backlog_usec=np.tile(stretch.backlog_usec, (5, 1, 1)))
+    burst = limits * float(has_burst)
+    for period, work in enumerate(np.asarray(stretch.arrivals_usec, np.float64)):
+        given = PlantInput(
+            arrivals_usec=work,
+            quota_usec=limits * 100.0,
+            burst_usec=burst * 100.0,
+            quota_written=((limits != 300.0) | (burst != 300.0)) & (period == 0),
+            threads=stretch.threads,
+            weight=np.ones(limits.shape),
+            kept_usec=1_000.0 * stretch.threads,
+        )
+        state = step(state, given, cpus=1_000.0)
+    np.testing.assert_array_equal(throttled, state.nr_throttled)
+    np.testing.assert_allclose(left, state.backlog_usec, atol=1e-6)
