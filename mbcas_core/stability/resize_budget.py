@@ -29,7 +29,7 @@ class ResizeBudget:
     def refill(self, *, rate_per_second: float, now_seconds: float) -> None:
         """Adds what accrued since the last call; the first call fills the buckets."""
         half = rate_per_second / 2
-        elapsed = BUCKET_SECONDS if self.time_seconds is None else now_seconds - self.time_seconds
+        elapsed = math.inf if self.time_seconds is None else now_seconds - self.time_seconds
         self.time_seconds = now_seconds
         full = max(half * BUCKET_SECONDS, 1.0)  # A slow bucket must come to a whole token too.
         self.shared = min(full, self.shared + half * max(elapsed, 0.0))

@@ -137,6 +137,9 @@ class Api:
         removes = unlimited & np.isfinite(self._kubelets.spec.limit_millicores)
         if removes.any():
             np.copyto(wanted.limit_millicores, self._kubelets.spec.limit_millicores, where=removes)
+            np.minimum(
+                wanted.request_millicores, wanted.limit_millicores, out=wanted.request_millicores
+            )
             self._refused += np.add.reduceat(removes, self._kubelets.first, axis=1, dtype=float)
         self._wanted, self._throttled = wanted, throttled
         self._open = bool(self._changed().any())
