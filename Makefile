@@ -6,7 +6,7 @@ ARGS ?=
 PYTHON ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test e2e check proto bench lock
+.PHONY: help demo test e2e check proto bench evaluate lock
 MAKEFLAGS += --no-print-directory
 
 # $(call with,EXTRA): .venv has this extra of pyproject.toml at the versions of constraints.txt.
@@ -38,6 +38,9 @@ proto:  ## Regenerate the Python code beside the protos
 
 bench:  ## Measure the server, the clearing and the shim (ARGS=... names one)
 	@$(call with,loadtest) && exec .venv/bin/mbcas-loadtest bench $(ARGS)
+
+evaluate:  ## Compare MBCAS with its rivals in simulation, one page (ARGS="--quick": a small part against the stored result)
+	@$(call with,loadtest) && exec .venv/bin/mbcas-loadtest evaluate $(ARGS)
 
 lock:  ## Pin the newest versions that fit pyproject.toml in constraints.txt
 	@$(call with,dev) && exec .venv/bin/poe -q lock

@@ -1,6 +1,7 @@
 """Drawings of the scoreboard: frontiers, and a run over time."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -21,6 +22,7 @@ from mbcas_loadtest.pages.svg import (
     STYLE,
     THROTTLED,
     USAGE,
+    WARM,
     labelled_svg,
 )
 from mbcas_loadtest.simulation.outcome import Outcome, Series
@@ -28,32 +30,34 @@ from mbcas_loadtest.simulation.outcome import Outcome, Series
 _INCHES = (5.4, 3.4)
 _MOST_THROTTLED = 0.25
 """Where the drawing ends: beyond it nobody wants to be."""
-_MAIN: dict[str, tuple[str, str, str]] = {
-    "mbcas": (USAGE, "o", "solid"),
-    "captain-api": (CEILING, "s", "solid"),
-    "vpa-pretrained": (RESERVATION, "^", "solid"),
-    "oracle-15s": (INK, "D", (0, (3, 2))),  # type: ignore[dict-item] # A pattern of dashes.
-}
-"""Colour, marker and line of the systems that stand out; the others are grey."""
+_DASHES = (0, (3, 2))
+_STYLES: tuple[tuple[str, str, Any], ...] = (
+    (USAGE, "o", "solid"),
+    (RESERVATION, "^", "solid"),
+    (CEILING, "s", "solid"),
+    (INK, "D", _DASHES),
+)
+"""Colour, marker and line of the systems that stand out, in their order; the others are grey."""
+_GREY = (WARM, ".", "solid")
 
 
-def frontier_svg(found: ScenarioStandings, *, share: float) -> str:
+def frontier_svg(found: ScenarioStandings, *, main: Sequence[str], share: float) -> str:
     """All systems of a scenario: each point a value of a knob, lines along the frontiers."""
+    styles = dict(zip(main, _STYLES, strict=False))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=_INCHES)
         axes = figure.add_axes((0.11, 0.13, 0.66, 0.82))
         axes.axvline(share, color=THROTTLED, lw=0.8, ls=(0, (2, 3)))
         axes.text(share, 1.01, f" {share:.0%}", color=MUTED, va="bottom", ha="center", size=7)
-        names = [one for one in found.standings if one.system not in _MAIN]
-        for standing in names:
-            _draw(axes, standing, RULE, ".", "solid")
-        ends = []
-        for name, (colour, marker, line) in _MAIN.items():
-            for standing in found.standings:
-                if standing.system == name:
-                    y = _draw(axes, standing, colour, marker, line)
-                    ends.append((y, name, colour))
-        _label_ends(axes, ends)
+        for standing in found.standings:
+            if standing.system not in styles:
+                _draw(axes, standing, _GREY)
+        ends = [
+            (_draw(axes, standing, styles[standing.system]), standing.system)
+            for standing in found.standings
+            if standing.system in styles
+        ]
+        _label_ends(axes, [(y, name, styles[name][0]) for y, name in ends])
         axes.set_xlim(0, _MOST_THROTTLED)
         axes.set_ylim(0, 1)
         for axis in (axes.xaxis, axes.yaxis):
@@ -86,17 +90,12 @@ def series_svgs(outcome: Outcome, names: Sequence[str], warmup_seconds: float) -
     return drawn
 
 
-def _draw(
-    axes: Axes,
-    standing: Standing,
-    colour: str,
-    marker: str,
-    line: str,
-) -> float:
+def _draw(axes: Axes, standing: Standing, style: tuple[str, str, Any]) -> float:
     """Draws one system; returns the height at which its line leaves the drawing."""
+    colour, marker, line = style
     throttled = np.array([point.figures["throttled"] for point in standing.points])
     waste = np.array([point.figures["waste"] for point in standing.points])
-    is_main = standing.system in _MAIN
+    is_main = style is not _GREY
     axes.plot(
         throttled,
         waste,
@@ -105,6 +104,7 @@ def _draw(
         ms=4 if is_main else 3,
         color=colour,
         mfc="none" if standing.goods > 1 else colour,
+        alpha=1.0 if is_main else 0.5,
         zorder=3 if is_main else 2,
         clip_on=True,
     )
@@ -115,6 +115,7 @@ def _draw(
         color=colour,
         ls=line,
         lw=1.4 if is_main else 0.6,
+        alpha=1.0 if is_main else 0.5,
         zorder=3 if is_main else 2,
     )
     inside = [index for index in chosen if throttled[index] <= _MOST_THROTTLED]
@@ -124,9 +125,7 @@ def _draw(
 def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     """Writes the names beside the drawing, apart from each other."""
     lowest = 1.0
-    for y, name, colour in sorted(
-        ((0.0 if np.isnan(y) else y, name, colour) for y, name, colour in ends), reverse=True
-    ):
+    for y, name, colour in sorted((end for end in ends if np.isfinite(end[0])), reverse=True):
         at = min(y, lowest)
         lowest = at - 0.06
         axes.text(

@@ -1,10 +1,10 @@
 """Which jobs an evaluation is made of, so that a full one fits into an hour and a half.
 
 The system that the page is about, its family and the oracle run at every value of their knobs in
-every scenario. The others run at a handful of values from end to end in tiers 1 and 2 and in the
-first table, and in tier 3, where faults are tried, at their default and their best. All this is on
-a cluster of 60 nodes; larger ones are a sample of nodes with its share of the budget, at the best
-knob. `--quick` is a fixed small part.
+every scenario. The others run at a handful of values from end to end in tiers 1 and 2, and at
+their default and best elsewhere. Systems that differ from others only in how they share a full node
+run where nodes are full. All this is on a cluster of 60 nodes; larger ones are a sample of nodes
+with its share of the budget, at the best knob. `--quick` is a fixed small part.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,14 +16,39 @@ from mbcas_loadtest.evaluation.registration import Registration
 from mbcas_loadtest.rivals.catalog import RIVALS
 from mbcas_loadtest.simulation.system import Rival
 from mbcas_loadtest.workloads.catalog import SCENARIOS
-from mbcas_loadtest.workloads.scenario import Tier
+from mbcas_loadtest.workloads.scenario import Scenario, Tier
 
 CLUSTERS = (60, 600, 5_000)
-THINNED_COUNT = 5
+THINNED_COUNT = 4
 """Values of a knob of those that are not in the first row; the default comes on top."""
+SHARING_SYSTEMS = frozenset(
+    {
+        "mbcas-kelly",
+        "mbcas-vcg",
+        "mbcas-karma",
+        "max-min-truth",
+        "oracle-contention",
+        "oracle-contention-burst",
+    }
+)
+FULL_NODES = frozenset(
+    {
+        "competition-0.8",
+        "competition-1.0",
+        "competition-1.3",
+        "competition-2.0",
+        "noisy-neighbour",
+        "batch-and-services",
+        "quota-namespaces",
+        "cascading-failure",
+    }
+)
+LONG_SECONDS = 3600
+"""Longer scenarios cost too much for everybody's whole sweep."""
 QUICK_SCENARIOS = ("constant", "bursty", "competition-1.3", "periodic-300s")
-QUICK_SYSTEMS = ("mbcas", "captain-api", "vpa-pretrained")
 QUICK_SEED_COUNT = 6
+QUICK_SECONDS = 1_800
+"""Twenty minutes are counted."""
 FULL_CLUSTER_NODES = 5_000
 FULL_CLUSTER_SCENARIO = "bursty"
 FULL_CLUSTER_SECONDS = 900
@@ -48,7 +73,7 @@ def plan(wish: Wish, registration: Registration) -> list[Job]:
         Job(scenario=scenario, system=system, knob=knob, seeds=wish.seeds)
         for scenario in scenarios
         for system in systems
-        for knob in _knobs(RIVALS[system], SCENARIOS[scenario].tier, registration)
+        for knob in _knobs(RIVALS[system], SCENARIOS[scenario], registration)
     }
     jobs |= set(_larger_clusters(scenarios, systems, wish.seeds, registration))
     return sorted(jobs)
@@ -60,10 +85,18 @@ def plan_quick(registration: Registration) -> list[Job]:
     jobs = set()
     for scenario in QUICK_SCENARIOS:
         tier = SCENARIOS[scenario].tier.value
-        for system in (name for name in QUICK_SYSTEMS if name in RIVALS):
+        for system in (registration.system, *registration.family):
             sweep = RIVALS[system].sweep if system == registration.system else ()
             for knob in {*sweep, _operating_point(system, tier, registration)}:
-                jobs.add(Job(scenario=scenario, system=system, knob=knob, seeds=seeds))
+                jobs.add(
+                    Job(
+                        scenario=scenario,
+                        system=system,
+                        knob=knob,
+                        seeds=seeds,
+                        seconds=QUICK_SECONDS,
+                    )
+                )
     return sorted(jobs)
 
 
@@ -85,15 +118,17 @@ def full_cluster_jobs(registration: Registration) -> list[Job]:
     ]
 
 
-def _knobs(rival: Rival, tier: Tier, registration: Registration) -> tuple[float, ...]:
-    """Returns the values of a knob to run."""
-    chosen = {rival.default, _operating_point(rival.name, tier.value, registration)}
+def _knobs(rival: Rival, scenario: Scenario, registration: Registration) -> tuple[float, ...]:
+    """Returns the values of a knob to run; none where the system has nothing to show."""
     first_row = {registration.system, *registration.family, registration.base, registration.oracle}
+    if rival.name in SHARING_SYSTEMS and scenario.name not in FULL_NODES:
+        return ()
+    chosen = {rival.default, _operating_point(rival.name, scenario.tier.value, registration)}
     if rival.name in first_row:
         chosen |= {*rival.sweep, *registration.sweeps.get(rival.name, ())}
-    elif tier is not Tier.NICE:
+    elif scenario.tier in {Tier.MUST, Tier.SHOULD} and scenario.seconds <= LONG_SECONDS:
         chosen |= set(_thinned(rival.sweep))
-    if tier is Tier.TABLE_2:
+    if scenario.tier is Tier.TABLE_2:
         chosen |= {knob for _, system, knob in COLUMNS if system == rival.name}
     return tuple(sorted(chosen))
 

@@ -19,7 +19,6 @@ from mbcas_loadtest.pages.template import template
 
 SHOWN_IN_SCENARIO = ("waste", "throttled", "p99_seconds", "changes_per_hour", "settling_seconds")
 SECONDARY = ("reservation_waste", "jain", "useful", "denied", "starved", "unfunded")
-SUMMARY_SYSTEMS = ("mbcas", "captain-api", "vpa-pretrained", "oracle-15s")
 _KINDS: Mapping[Kind, str] = {
     Kind.PREREGISTERED: "Preregistered: endpoints, systems, knobs, margins and seeds were frozen "
     "before these seeds ran.",
@@ -51,12 +50,14 @@ def page_html(
         open_targets=[target for target in report.targets if target.is_reached is None],
         worse=[test for test in report.tests if test.is_better is False],
         summary_systems=[
-            name for name in SUMMARY_SYSTEMS if any(_find(one, name) for one in report.scenarios)
+            name
+            for name in report.main_systems
+            if any(_find(one, name) for one in report.scenarios)
         ],
         find=_find,
         test_row=_test_row,
         frontier=lambda found: Markup(  # noqa: S704  Written by matplotlib, titles escaped there.
-            frontier_svg(found, share=report.matched_throttled_ratio)
+            frontier_svg(found, main=report.main_systems, share=report.matched_throttled_ratio)
         ),
         panels=[
             (panel, [(name, Markup(drawing)) for name, drawing in panel.drawings])  # noqa: S704  As above.

@@ -88,6 +88,8 @@ class Report:
     runs_cached: int
     matched_throttled_ratio: float
     alpha: float
+    main_systems: tuple[str, ...]
+    """The system, its family, and the oracle: what stands out."""
 
 
 def make_report(
@@ -134,6 +136,9 @@ def make_report(
         runs_cached=results.cached_count,
         matched_throttled_ratio=board.registration.matched_throttled_ratio,
         alpha=board.registration.alpha,
+        main_systems=tuple(
+            dict.fromkeys((board.system, *board.registration.family, board.registration.oracle))
+        ),
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from mbcas_loadtest.evaluation.board import Board, Sweep
 from mbcas_loadtest.pages import wording
 
-ORACLE_15, CAPTAIN, VPA = "oracle-15s", "captain-api", "vpa-pretrained"
+ORACLE_15, CAPTAIN = "oracle-15s", "captain-api"
 BURST = "mbcas-burst"
 CORE_HOURS_PER_MINUTE, RIVAL_HOURS_PER_MINUTE = 2000.0, 5000.0
 DEFAULT_TAU = 0.05
@@ -162,7 +162,10 @@ def _against_vpa(board: Board) -> list[Target]:
     found = []
     for tier in board.tiers():
         names = [entry.name for entry in board.entries if entry.tier == tier]
-        pairs = [(_waste(board, name, "mbcas"), _waste(board, name, VPA)) for name in names]
+        pairs = [
+            (_waste(board, name, "mbcas"), _waste(board, name, board.registration.base))
+            for name in names
+        ]
         known = [pair for pair in pairs if np.isfinite(pair).all()]
         change = np.nan
         if known:

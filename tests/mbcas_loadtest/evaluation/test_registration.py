@@ -25,6 +25,18 @@ def test_the_registered_scenarios_and_quantities_exist() -> None:
     assert len(found.endpoints) * len(found.family) == 10
 
 
+def test_the_registered_systems_and_knobs_are_those_of_the_catalog() -> None:
+    from mbcas_loadtest.rivals.catalog import RIVALS  # noqa: PLC0415 - only here.
+
+    found = registration.load()
+
+    assert {found.system, found.base, found.oracle, *found.family} <= set(RIVALS)
+    for system, sweep in found.sweeps.items():
+        assert set(sweep) == set(RIVALS[system].sweep), system
+    for system in found.operating_points:
+        assert system in RIVALS
+
+
 def test_registered_seeds_for_tests_and_tuning_are_apart() -> None:
     found = registration.load()
 
