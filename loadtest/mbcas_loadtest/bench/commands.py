@@ -198,6 +198,18 @@ def _few_incentives() -> Figures:
     return bench_incentives(markets=300, seed=REPORTED_SEED)
 
 
+@bench.command()
+def simulation(
+    json_file: JsonFile = None,
+    nodes: Annotated[int, typer.Option(min=1, help="Simulated together.")] = 100,
+    seconds: Annotated[int, typer.Option(min=10, help="Of each world.")] = 600,
+) -> None:
+    """Measures how many container-hours of the evaluation a minute of one core is worth."""
+    from mbcas_loadtest.bench.simulation import bench_simulation  # noqa: PLC0415 - loaded when used.
+
+    _report(bench_simulation(nodes, seconds, tell=_tell_progress), json_file)
+
+
 Kubeconfig = Annotated[Path, typer.Option(help="Of an administrator of the cluster.")]
 NodeName = Annotated[str, typer.Option(help="Name of the node that is this machine.")]
 KubeletCgroup = Annotated[

@@ -118,6 +118,8 @@ class Api:
         self._wanted = self.in_force.show()
         self._open = False
         """Something that is wanted is not in its spec."""
+        self._is_new = False
+        """Nothing was tried since the last wish; what waits is tried every second."""
         shape = kubelets.patched.shape
         self._throttled: BoolArray = np.zeros(self.in_force.changes.shape, np.bool_)
         self._tried: IntArray = np.full(shape, -NEVER)
@@ -142,10 +144,11 @@ class Api:
             )
             self._refused += np.add.reduceat(removes, self._kubelets.first, axis=1, dtype=float)
         self._wanted, self._throttled = wanted, throttled
-        self._open = bool(self._changed().any())
+        self._open = self._is_new = bool(self._changed().any())
 
     def advance(self, period: int) -> BoolArray | None:
-        if self._open:
+        if self._open and (self._is_new or period % PERIODS_PER_SECOND == 0):
+            self._is_new = False
             self._send(period)
         if period < self._kubelets.next_due:
             return None

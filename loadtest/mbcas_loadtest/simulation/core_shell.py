@@ -2,7 +2,7 @@
 
 After each second the shims report, a tenth of a second later the core ticks, and its orders go the
 way of every PATCH (`kubelet`). Its resize budget is the sample's share of the cluster's, which the
-core keeps; audits are on in every round, and a violation is counted in the outcome.
+core keeps; audits are on, and a violation is counted in the outcome.
 
 A shim that loses its server gives everything back after five minutes. A server that restarts knows
 what was learned up to its last checkpoint, and is told all over again who is there.
@@ -60,6 +60,7 @@ class CoreShell:
         draws: Draws,
         line: Line,
         rate_per_second: float,
+        audit_share: float,
     ) -> None:
         """Attaches every node.
 
@@ -70,13 +71,16 @@ class CoreShell:
             draws: What becomes of reports.
             line: How likely that is.
             rate_per_second: The sample's share of the resize budget.
+            audit_share: Of the core's rounds.
         """
         self.in_force: InForce = kubelets.in_force
         self._world, self._kubelets, self._draws = world, kubelets, draws
         self._system = replace(
             system,
             parameters=replace(
-                system.parameters, audit_share=1.0, resize_budget_per_second=rate_per_second
+                system.parameters,
+                audit_share=audit_share,
+                resize_budget_per_second=rate_per_second,
             ),
         )
         self._shims = Shims(world, kubelets, burst_credit=system.parameters.burst_credit)
@@ -237,9 +241,8 @@ class CoreShell:
     def _carry_out(self, period: int) -> None:
         """The shims take the orders that have come; the PATCHes leave a tenth of a second later."""
         is_up = not is_within(self._world.faults.api_down_seconds, period / PERIODS_PER_SECOND)
-        for send in self._orders:
-            node = self._node_of[send.node]
-            self._credit[node] |= self._shims.take(
-                node, send.orders, period=period + 1, api_is_up=is_up
-            )
+        orders = [
+            (self._node_of[send.node], order) for send in self._orders for order in send.orders
+        ]
+        self._credit |= self._shims.take(orders, period=period + 1, api_is_up=is_up)
         self._orders.clear()

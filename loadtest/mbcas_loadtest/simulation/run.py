@@ -43,6 +43,8 @@ class RunSettings:
     """Throttling up to which a container counts as settled."""
     series_node: int | None = None
     """Of which of the m nodes to keep a series."""
+    audit_share: float = 1.0
+    """Share of MBCAS's rounds whose every property is audited."""
     report_reorder_ratio: float = 0.0
     """Share of MBCAS's reports that come a second late, after the next one."""
     report_delay_seconds: int = 0
@@ -150,7 +152,15 @@ def _set_up(
             delay_seconds=settings.report_delay_seconds,
             clock_skew_seconds=faults.clock_skew_seconds,
         )
-        return CoreShell(world, system, kubelets, draws=draws, line=line, rate_per_second=rate)
+        return CoreShell(
+            world,
+            system,
+            kubelets,
+            draws=draws,
+            line=line,
+            rate_per_second=rate,
+            audit_share=settings.audit_share,
+        )
     api = Api(
         kubelets,
         faults=world.faults,

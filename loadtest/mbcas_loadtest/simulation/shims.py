@@ -104,19 +104,20 @@ class Shims:
         return written
 
     def take(
-        self, node: int, orders: Iterable[Order], *, period: int, api_is_up: bool
+        self, orders: Iterable[tuple[int, Order]], *, period: int, api_is_up: bool
     ) -> BoolArray:
-        """Carries out one node's orders; returns where burst credit is to be written, (n,)."""
+        """Carries out orders, each with its node; returns where credit alone is written, (m, n)."""
         kubelets = self._kubelets
+        spec = kubelets.spec
         wanted = Settings(
-            request_millicores=kubelets.spec.request_millicores.copy(),
-            limit_millicores=kubelets.spec.limit_millicores.copy(),
-            burst_millicores=kubelets.spec.burst_millicores.copy(),
+            request_millicores=spec.request_millicores.copy(),
+            limit_millicores=spec.limit_millicores.copy(),
+            burst_millicores=spec.burst_millicores.copy(),
         )
         pods: BoolArray = np.zeros(kubelets.patched.shape, np.bool_)
-        credit: BoolArray = np.zeros(len(self._slots), np.bool_)
-        accepted: list[tuple[Order, int]] = []
-        for order in orders:
+        credit: BoolArray = np.zeros(spec.limit_millicores.shape, np.bool_)
+        accepted: list[tuple[int, int, Order]] = []
+        for node, order in orders:
             slot = self._slots[order.container]
             pod = int(kubelets.pod[slot])
             patches = order.desired != CpuResources()
@@ -128,18 +129,18 @@ class Shims:
                 self._answer(node, order, Outcome.STALE, CONFLICT)
                 continue
             _write(wanted, node, slot, order)
-            credit[slot] = not patches
+            credit[node, slot] = not patches
             pods[node, pod] |= patches
-            accepted.append((order, pod))
-        self._generation[node] += pods[node]
+            accepted.append((node, pod, order))
+        self._generation += pods
         self._set |= pods
         self._news |= pods
-        for order, pod in accepted:
+        for node, pod, order in accepted:
             generation = int(self._generation[node, pod])
             self._answer(node, order, Outcome.APPLIED, OK, generation=generation)
         if pods.any():
             kubelets.patch(pods, wanted, period=period)
-        kubelets.spec.burst_millicores[node, credit] = wanted.burst_millicores[node, credit]
+        np.copyto(spec.burst_millicores, wanted.burst_millicores, where=credit)
         return credit
 
     def write_credit(self, where: BoolArray) -> BoolArray:
