@@ -19,7 +19,7 @@ from mbcas_core.units import BoolArray, FloatArray, IntArray
 from mbcas_loadtest.simulation.kubelet import (
     LEAST_LIMIT_MILLICORES,
     NEVER,
-    InForce,
+    Enforced,
     Kubelets,
 )
 from mbcas_loadtest.simulation.system import Settings
@@ -42,7 +42,7 @@ def sample_rate(cluster_nodes: int, nodes: int) -> float:
 class Channel(Protocol):
     """What stands between a system and the kernels of m nodes of n containers."""
 
-    in_force: InForce
+    in_force: Enforced
 
     def counted(self) -> dict[str, FloatArray]:
         """Returns what was counted so far, (m, n) each, at each pod's first container.
@@ -71,7 +71,7 @@ class Channel(Protocol):
 class Direct:
     """An agent on the node that writes cgroups."""
 
-    def __init__(self, in_force: InForce) -> None:
+    def __init__(self, in_force: Enforced) -> None:
         self.in_force = in_force
         self._everywhere: BoolArray = np.ones(in_force.changes.shape, np.bool_)
         self._wanted: Settings | None = None

@@ -26,7 +26,7 @@ from mbcas_core.events import (
 from mbcas_core.rounds import Rounds
 from mbcas_core.units import BoolArray, FloatArray
 from mbcas_loadtest.simulation.actuation import COUNTED, is_within
-from mbcas_loadtest.simulation.kubelet import InForce, Kubelets
+from mbcas_loadtest.simulation.kubelet import Enforced, Kubelets
 from mbcas_loadtest.simulation.latency import Draws
 from mbcas_loadtest.simulation.mbcas import CoreSystem
 from mbcas_loadtest.simulation.shims import Shims
@@ -73,7 +73,7 @@ class CoreShell:
             rate_per_second: The sample's share of the resize budget.
             audit_share: Of the core's rounds.
         """
-        self.in_force: InForce = kubelets.in_force
+        self.in_force: Enforced = kubelets.in_force
         self._world, self._kubelets, self._draws = world, kubelets, draws
         self._system = replace(
             system,

@@ -33,7 +33,7 @@ def declared_settings(declared: Declared, nodes: int) -> Settings:
     )
 
 
-class InForce:
+class Enforced:
     """What the kernels of m nodes enforce, and how often that changed."""
 
     def __init__(self, declared: Declared, nodes: int) -> None:
@@ -77,7 +77,7 @@ class Kubelets:
     """The kubelets of m nodes of n containers in p pods."""
 
     def __init__(
-        self, in_force: InForce, declared: Declared, *, draws: Draws, faults: Faults
+        self, in_force: Enforced, declared: Declared, *, draws: Draws, faults: Faults
     ) -> None:
         self.in_force = in_force
         self.pod = declared.pod

@@ -16,7 +16,7 @@ from mbcas_loadtest.errors import SimulationError
 from mbcas_loadtest.plant.batch import Periods, Plant, Quota
 from mbcas_loadtest.simulation.actuation import Api, Channel, Direct, is_within, sample_rate
 from mbcas_loadtest.simulation.core_shell import CoreShell
-from mbcas_loadtest.simulation.kubelet import InForce, Kubelets
+from mbcas_loadtest.simulation.kubelet import Enforced, Kubelets
 from mbcas_loadtest.simulation.latency import Draws
 from mbcas_loadtest.simulation.mbcas import CoreSystem
 from mbcas_loadtest.simulation.outcome import Outcome
@@ -106,7 +106,7 @@ def simulate(
         SimulationError: The world or the system is not of a form that can be run.
     """
     settings = settings or RunSettings()
-    in_force = InForce(world.declared, world.shape[0])
+    in_force = Enforced(world.declared, world.shape[0])
     shell = _set_up(world, rival, knob, settings, in_force)
     if shell.interval_periods < 1 or world.arrivals_usec.shape[0] % PERIODS_PER_SECOND:
         raise SimulationError("a step takes a period at least, and a world whole seconds")
@@ -128,7 +128,7 @@ def simulate(
 
 
 def _set_up(
-    world: World, rival: Rival, knob: float, settings: RunSettings, in_force: InForce
+    world: World, rival: Rival, knob: float, settings: RunSettings, in_force: Enforced
 ) -> Shell:
     """Makes the system, and the way from it to the kernels."""
     if rival.make is not None:
@@ -200,7 +200,7 @@ class _Kept:
 class _Run:
     """One run, from its first period to its last."""
 
-    def __init__(self, world: World, shell: Shell, in_force: InForce, tally: Tally) -> None:
+    def __init__(self, world: World, shell: Shell, in_force: Enforced, tally: Tally) -> None:
         self._world, self._shell, self._in_force, self._tally = world, shell, in_force, tally
         declared = world.declared
         several = bool(np.any(np.diff(declared.pod, prepend=-1) == 0))
