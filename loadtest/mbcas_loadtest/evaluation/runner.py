@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import process_time
 
+from mbcas_loadtest.errors import EvaluationError
 from mbcas_loadtest.evaluation.cache import Cache
 from mbcas_loadtest.evaluation.figures import Figures, figures
 from mbcas_loadtest.evaluation.jobs import (
@@ -79,11 +80,12 @@ def run_jobs(
         execute: What runs a job here; only without workers.
     """
     results = Results()
-    missing = []
+    missing: dict[Job, str] = {}
     for job in sorted(jobs):
-        outcome = cache.load(key_of(job))
+        key = key_of(job)
+        outcome = cache.load(key)
         if outcome is None:
-            missing.append(job)
+            missing[job] = key
         else:
             _add(results, job, outcome)
             results.cached_count += 1
@@ -96,7 +98,7 @@ def run_jobs(
         if done.error is None:
             seconds, hours = spent.get(done.job.system, (0.0, 0.0))
             spent[done.job.system] = seconds + done.cpu_seconds, hours + container_hours(done.job)
-            found = cache.load(key_of(done.job))
+            found = cache.load(missing[done.job])
             assert found is not None, "it was kept just now"
             _add(results, done.job, found)
         else:
@@ -113,23 +115,25 @@ def _add(results: Results, job: Job, outcome: Outcome) -> None:
     results.counts[job] = outcome.counts
 
 
-def _run_here(jobs: Sequence[Job], cache: Cache, execute: Execute | None) -> Iterator[Done]:
+def _run_here(jobs: Mapping[Job, str], cache: Cache, execute: Execute | None) -> Iterator[Done]:
     worlds = Worlds()
-    for job in jobs:
+    for job, key in jobs.items():
         started = process_time()
         outcome = execute(job) if execute is not None else run_job(job, worlds)
-        cache.store(key_of(job), outcome)
+        cache.store(key, outcome)
         yield Done(job=job, cpu_seconds=process_time() - started)
 
 
-def _run_apart(jobs: Sequence[Job], cache: Cache, workers: int) -> Iterator[Done]:
+def _run_apart(jobs: Mapping[Job, str], cache: Cache, workers: int) -> Iterator[Done]:
     if not jobs:
         return
     context = multiprocessing.get_context("spawn")  # A progress bar has threads: no fork.
     with ProcessPoolExecutor(
         workers, mp_context=context, initializer=_prepare, initargs=(cache.folder,)
     ) as pool:
-        futures: dict[Future[float], Job] = {pool.submit(_work, job): job for job in jobs}
+        futures: dict[Future[float], Job] = {
+            pool.submit(_work, job, key): job for job, key in jobs.items()
+        }
         try:
             for future in as_completed(futures):
                 error = future.exception()
@@ -161,10 +165,12 @@ def _prepare(folder: Path) -> None:
     _WORKER.cache = Cache(folder)
 
 
-def _work(job: Job) -> float:
+def _work(job: Job, key: str) -> float:
     """Runs a job in a process of the pool and keeps its outcome; returns the CPU time it took."""
     assert _WORKER.cache is not None, "prepared when the process began"
+    if key_of(job) != key:
+        raise EvaluationError("its code changed while the evaluation began: run it again")
     started = process_time()
     outcome = run_job(job, _WORKER.worlds)
-    _WORKER.cache.store(key_of(job), outcome)
+    _WORKER.cache.store(key, outcome)
     return process_time() - started
