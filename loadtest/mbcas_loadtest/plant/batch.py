@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from mbcas_core.units import CPU_PERIOD_USEC, BoolArray, FloatArray, IntArray
 from mbcas_loadtest.plant.pods import Pods
 from mbcas_loadtest.plant.recursion import (
-    KEPT_USEC,
     WRITE_SHARE,
     lost_time_usec,
+    mean_kept_usec,
     share_by_weight,
 )
 
@@ -85,7 +85,6 @@ class Plant:
         max_backlog_usec: FloatArray | float = np.inf,
         request_usec: FloatArray | float = 0.0,
         pod: IntArray | None = None,
-        kept_usec: float = KEPT_USEC,
     ) -> None:
         """Starts idle.
 
@@ -96,20 +95,19 @@ class Plant:
             weight: (m, n), above 0. May be changed between runs: `plant.weight[...] = ...`.
             max_backlog_usec: A closed loop's requests at most, inf: open loop.
             request_usec: Mean CPU time of a request: the longer, the more of a period's work is
-                in service at its end. It is counted as arriving in the next one.
+                in service at its end, which counts as arriving in the next one, and the more
+                runtime its CPUs keep. 0: work is a liquid.
             pod: (n,) number of each container's pod, ascending from 0; None: a pod each.
-            kept_usec: Runtime that each thread's CPU keeps beyond the period.
         """
         self._capacity_usec = cpus * CPU_PERIOD_USEC
         self._threads = np.broadcast_to(np.asarray(threads, np.float64), shape)
         self._width_usec = self._threads * CPU_PERIOD_USEC
-        self._kept_usec = self._threads * kept_usec
+        self._request_usec = np.broadcast_to(np.asarray(request_usec, np.float64), shape)
         self.weight: FloatArray = np.broadcast_to(np.asarray(weight, np.float64), shape).copy()
         self._max_backlog_usec = np.broadcast_to(np.asarray(max_backlog_usec, np.float64), shape)
         self._is_closed = bool(np.isfinite(self._max_backlog_usec).any())
         self._pods = Pods(self._threads, np.arange(shape[1]) if pod is None else pod)
-        late_share = np.minimum(LATE_RATIO * np.asarray(request_usec) / CPU_PERIOD_USEC, LATE_MOST)
-        self._late_share = np.broadcast_to(late_share, shape)
+        self._late_share = np.minimum(LATE_RATIO * self._request_usec / CPU_PERIOD_USEC, LATE_MOST)
         self._late_usec = np.zeros(shape)
         self._backlog_usec = np.zeros(shape)
         self._carried_usec = np.zeros(shape)
@@ -131,7 +129,10 @@ class Plant:
         arrivals_usec = self._arriving(arrivals_usec)
         quota_usec = np.broadcast_to(quota.quota_usec, shape)
         limited = np.isfinite(quota_usec)
-        spare = np.where(limited, quota.burst_usec + self._kept_usec, 0.0)
+        kept = mean_kept_usec(
+            quota_usec=quota_usec, threads=self._threads, request_usec=self._request_usec
+        )
+        spare = np.where(limited, quota.burst_usec + kept, 0.0)
         most = quota_usec + spare
         written = np.broadcast_to(quota.written, shape) & limited
         granted = np.where(np.asarray(quota.burst_usec) > 0, 2, 1) * quota_usec

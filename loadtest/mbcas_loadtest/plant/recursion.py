@@ -35,7 +35,10 @@ import numpy as np
 from mbcas_core.units import CPU_PERIOD_USEC, BoolArray, FloatArray
 
 KEPT_USEC = 1000.0
-"""Of its slice an idle CPU keeps this much: min_cfs_rq_runtime in the kernel's sched/fair.c."""
+"""Of its slice an idle CPU keeps at most this: min_cfs_rq_runtime in the kernel's sched/fair.c."""
+KEPT_LEAST_USEC, KEPT_PER_REQUEST = 350.0, 0.32
+"""What it keeps on average at the end of a period: the longer the requests, the more often they end
+on a fresh slice. Fitted to `requests.serve_requests`, which knows each CPU's share."""
 WRITE_SHARE = 0.5
 """Of a period that is over when a write falls into it, on average."""
 
@@ -74,8 +77,8 @@ class PlantInput:
     weight: FloatArray
     """Above 0."""
     kept_usec: FloatArray | float = 0.0
-    """Runtime that its CPUs keep beyond the period; 0 for a kernel that loses nothing and keeps
-    nothing, KEPT_USEC a thread for a real one."""
+    """Runtime that its CPUs keep beyond the period: `mean_kept_usec`, or 0 for a kernel that hands
+    its quota out exactly."""
 
 
 def idle_state(shape: tuple[int, ...]) -> PlantState:
@@ -91,6 +94,15 @@ def idle_state(shape: tuple[int, ...]) -> PlantState:
         throttled_usec=zeros,
         nr_bursts=zeros,
     )
+
+
+def mean_kept_usec(
+    *, quota_usec: FloatArray, threads: FloatArray, request_usec: FloatArray
+) -> FloatArray:
+    """Returns the runtime that a container's CPUs keep, on average, beyond a period."""
+    one = np.minimum(KEPT_LEAST_USEC + KEPT_PER_REQUEST * request_usec, KEPT_USEC)
+    kept: FloatArray = one * np.minimum(threads, 1 + quota_usec / CPU_PERIOD_USEC)
+    return kept
 
 
 def step(state: PlantState, given: PlantInput, *, cpus: float) -> PlantState:

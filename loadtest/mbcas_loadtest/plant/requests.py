@@ -1,12 +1,14 @@
 """The plant request by request: one container, exact in time, for validation and small studies.
 
-The same arithmetic as `recursion.step`, but with requests that arrive when they arrive: each runs
-on one thread, the next one starts where a thread is free, and runtime is used while threads run.
-A thread that used up the runtime stands still until the next refill, the start of a period or a
-write of the quota, and the period in which it stands still at the end is throttled.
+Requests arrive when they arrive; each runs on one thread, and the next one starts where a thread is
+free. Runtime goes the kernel's way (sched/fair.c): a refill fills the group's pool; a CPU that has
+used up its own share draws a slice from it; a CPU that falls idle gives back what it has above a
+millisecond, and the pool is lost at the next refill but for the burst. A thread whose CPU and whose
+pool have nothing stands still until the next refill, the start of a period or a write of the quota;
+a period at whose end a thread stands still is throttled.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +16,8 @@ import numpy as np
 from mbcas_core.units import CPU_PERIOD_USEC, BoolArray, FloatArray
 from mbcas_loadtest.plant.recursion import KEPT_USEC
 
+SLICE_USEC = 5000.0
+"""The kernel's default of kernel.sched_cfs_bandwidth_slice_us."""
 _TOLERANCE_USEC = 1e-6
 
 
@@ -37,47 +41,104 @@ class Outcome:
 
 
 @dataclass(slots=True)
+class _Thread:
+    """A thread on a CPU of its own."""
+
+    request: int | None = None
+    left_usec: float = 0.0
+    """Of its request."""
+    runtime_usec: float = 0.0
+    """Its CPU's share of the group's runtime."""
+    idle_since_usec: float = -1.0
+
+
+@dataclass(slots=True)
 class _Container:
     """At one moment."""
 
-    threads: int
+    threads: list[_Thread]
     kept_usec: float
     quota_usec: float
     burst_usec: float
-    runtime_usec: float
+    pool_usec: float
     now_usec: float = 0.0
-    running: list[tuple[int, float]] = field(default_factory=list)
-    """Number and work left, of at most `threads` requests."""
     used_usec: float = 0.0
     lost_usec: float = 0.0
+    done: list[int] = field(default_factory=list)
+    """Requests that were done at this moment."""
+
+    def refill(self) -> None:
+        most = self.quota_usec + self.burst_usec
+        self.pool_usec = min(self.pool_usec + self.quota_usec, most)
+        for thread in self._busy():
+            self._draw(thread)
+
+    def start(self, request: int, work_usec: float) -> None:
+        """Gives a request to the thread that has been idle for longest."""
+        thread = min(
+            (thread for thread in self.threads if thread.request is None),
+            key=lambda thread: thread.idle_since_usec,
+        )
+        thread.request, thread.left_usec = request, work_usec
+        self._draw(thread)
+
+    @property
+    def is_full(self) -> bool:
+        return all(thread.request is not None for thread in self.threads)
+
+    @property
+    def is_busy(self) -> bool:
+        return any(thread.request is not None for thread in self.threads)
 
     @property
     def is_throttled(self) -> bool:
-        return bool(self.running) and self.runtime_usec <= _TOLERANCE_USEC
-
-    def refill(self) -> None:
-        most = self.quota_usec + self.burst_usec + self.kept_usec
-        self.runtime_usec = min(self.runtime_usec + self.quota_usec, most)
+        return any(thread.runtime_usec <= _TOLERANCE_USEC for thread in self._busy())
 
     def next_usec(self) -> float:
-        """When, if nothing happens, a request is done or the runtime is used up."""
-        if not self.running or self.is_throttled:
-            return np.inf
-        least = min(left for _, left in self.running)
-        return self.now_usec + min(least, self.runtime_usec / len(self.running))
+        """When, if nothing happens, a request is done or a CPU's runtime is used up."""
+        return self.now_usec + min(
+            (
+                min(thread.left_usec, thread.runtime_usec)
+                for thread in self._busy()
+                if thread.runtime_usec > _TOLERANCE_USEC
+            ),
+            default=np.inf,
+        )
 
-    def pass_until(self, moment_usec: float) -> list[int]:
-        """Lets time pass, at most until `next_usec`; returns which requests are done."""
+    def pass_until(self, moment_usec: float) -> None:
+        """Lets time pass, at most until `next_usec`."""
         passed = moment_usec - self.now_usec
         self.now_usec = moment_usec
-        if self.is_throttled:
-            self.lost_usec += passed * len(self.running)
-            return []
-        self.runtime_usec -= passed * len(self.running)
-        self.used_usec += passed * len(self.running)
-        left = [(number, work - passed) for number, work in self.running]
-        self.running = [(number, work) for number, work in left if work > _TOLERANCE_USEC]
-        return [number for number, work in left if work <= _TOLERANCE_USEC]
+        self.done = []
+        for thread in self._busy():
+            if thread.runtime_usec <= _TOLERANCE_USEC:
+                self.lost_usec += passed
+                continue
+            self.used_usec += passed
+            thread.runtime_usec -= passed
+            thread.left_usec -= passed
+            if thread.left_usec <= _TOLERANCE_USEC:
+                assert thread.request is not None
+                self.done.append(thread.request)
+                thread.request, thread.idle_since_usec = None, moment_usec
+            elif thread.runtime_usec <= _TOLERANCE_USEC:
+                self._draw(thread)
+
+    def settle(self) -> None:
+        """Lets CPUs that stayed idle give back what they do not keep."""
+        for thread in self.threads:
+            if thread.request is None and thread.runtime_usec > self.kept_usec:
+                self.pool_usec += thread.runtime_usec - self.kept_usec
+                thread.runtime_usec = self.kept_usec
+
+    def _busy(self) -> Iterable[_Thread]:
+        return (thread for thread in self.threads if thread.request is not None)
+
+    def _draw(self, thread: _Thread) -> None:
+        if thread.runtime_usec <= _TOLERANCE_USEC:
+            drawn = min(SLICE_USEC, self.pool_usec)
+            self.pool_usec -= drawn
+            thread.runtime_usec += drawn
 
 
 def serve_requests(
@@ -97,31 +158,28 @@ def serve_requests(
         writes: In the order of their moments.
         threads: Of the container, each on a CPU of its own.
         count: How many periods are wanted; the first one starts at 0.
-        kept_usec: Runtime that each thread's CPU keeps beyond the period.
+        kept_usec: Runtime that an idle CPU keeps.
     """
     first = writes[0]
     has = _Container(
-        threads=threads,
-        kept_usec=kept_usec * threads,
+        threads=[_Thread() for _ in range(threads)],
+        kept_usec=kept_usec,
         quota_usec=first.quota_usec,
         burst_usec=first.burst_usec,
-        runtime_usec=first.quota_usec + first.burst_usec,
+        pool_usec=first.quota_usec + first.burst_usec,
     )
     done = np.full(len(arrival_usec), np.nan)
     periods: list[tuple[float, bool, float]] = []
     next_request, next_write = 0, 1
     start, lost_before, used_before = 0.0, 0.0, 0.0
-    while next_request < len(arrival_usec) or has.running or len(periods) <= count:
+    while next_request < len(arrival_usec) or has.is_busy or len(periods) <= count:
         arrival = np.inf
-        if next_request < len(arrival_usec) and len(has.running) < threads:
+        if next_request < len(arrival_usec) and not has.is_full:
             arrival = max(float(arrival_usec[next_request]), has.now_usec)
         write = writes[next_write].at_usec if next_write < len(writes) else np.inf
         moment = min(arrival, write, start, has.next_usec())
-        for number in has.pass_until(moment):
-            done[number] = moment
-        if moment == arrival:
-            has.running.append((next_request, float(work_usec[next_request])))
-            next_request += 1
+        has.pass_until(moment)
+        done[has.done] = moment
         if moment == start:
             periods.append(
                 (has.used_usec - used_before, has.is_throttled, has.lost_usec - lost_before)
@@ -135,6 +193,14 @@ def serve_requests(
             for _ in range(2 if has.burst_usec else 1):  # The burst is a write of its own.
                 has.refill()
             next_write += 1
+        while (
+            next_request < len(arrival_usec)
+            and arrival_usec[next_request] <= moment
+            and not has.is_full
+        ):
+            has.start(next_request, float(work_usec[next_request]))
+            next_request += 1
+        has.settle()
     usage, throttled, lost = zip(*periods[1 : count + 1], strict=True)
     return Outcome(
         done_usec=done,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mbcas_core.units import FloatArray
 from mbcas_loadtest.plant.batch import Periods, Plant, Quota
-from mbcas_loadtest.plant.recursion import PlantInput, idle_state, step
+from mbcas_loadtest.plant.recursion import PlantInput, idle_state, mean_kept_usec, step
 
 FIELDS = (
     "admitted_usec",
@@ -91,7 +91,11 @@ def test_many_periods_in_place_come_to_the_same_as_one_pure_step_after_the_other
             quota_written=drawn.quota.written[i],
             threads=drawn.threads,
             weight=drawn.weight,
-            kept_usec=1_000.0 * drawn.threads,
+            kept_usec=mean_kept_usec(
+                quota_usec=drawn.quota.quota_usec[i],
+                threads=drawn.threads,
+                request_usec=np.zeros(drawn.threads.shape),
+            ),
         )
         states.append(step(states[-1], given_input, cpus=cpus))
     for name, counter in (

@@ -55,6 +55,14 @@ def test_two_threads_use_the_quota_twice_as_fast_and_stall_twice() -> None:
     assert outcome.throttled_usec[0] == pytest.approx(2 * 70 * MS)
 
 
+def test_what_an_idle_cpu_holds_of_its_slice_is_not_the_other_threads() -> None:
+    outcome = serve([(0, 1), (0, 80)], 60, threads=2, kept_ms=1)
+
+    # One ran 1 ms of its slice and keeps another; the pool has 58 ms for the other thread.
+    assert outcome.usage_usec[0] == pytest.approx(59 * MS)
+    assert outcome.throttled[0]
+
+
 def test_a_request_runs_on_one_thread_alone() -> None:
     assert serve([(0, 80)], 150, threads=2).done_usec[0] == pytest.approx(80 * MS)
 
@@ -76,8 +84,8 @@ def test_a_write_lets_a_stalled_request_go_on_at_once() -> None:
 
 
 def test_what_a_cpu_keeps_is_there_in_the_next_period() -> None:
-    assert serve([(0, 10), (100, 31)], 30, kept_ms=1).done_usec[1] == pytest.approx(131 * MS)
-    assert serve([(0, 10), (100, 31)], 30).done_usec[1] == pytest.approx(201 * MS)
+    assert serve([(0, 8), (100, 31)], 30, kept_ms=1).done_usec[1] == pytest.approx(131 * MS)
+    assert serve([(0, 8), (100, 31)], 30).done_usec[1] == pytest.approx(201 * MS)
 
 
 def test_all_work_is_served_and_counted_in_some_period() -> None:
