@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from mbcas_core.units import CPU_PERIOD_USEC, BoolArray, FloatArray, IntArray
 from mbcas_loadtest.plant.pods import Pods
 from mbcas_loadtest.plant.recursion import (
-    WRITE_SHARE,
     lost_time_usec,
     mean_kept_usec,
+    rewrite,
     share_by_weight,
 )
 
@@ -34,6 +34,8 @@ LATE_RATIO = 0.25
 """Share of a period's work that is in service at its end, for requests as long as the period: half
 of the last request, and half of that again where the runtime ended first. Without it the plant
 throttles 2 points more often than requests served one by one do, where these take 25 ms."""
+GOLDEN = 0.6180339887498949
+"""Its multiples, modulo 1, are spread evenly however many there are."""
 LATE_MOST = 0.5
 """Of a period's work, however long its requests are."""
 
@@ -51,6 +53,8 @@ class Quota:
     pod_quota_usec: FloatArray | None = None
     """(..., pods) of the pods' own groups, inf where there is none; None: no pod has one."""
     pod_burst_usec: FloatArray | None = None
+    write_share: FloatArray | None = None
+    """(k,) of each period, over when quotas are written in it; None: spread evenly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # Arrays have no single ==.
@@ -112,6 +116,7 @@ class Plant:
         self._backlog_usec = np.zeros(shape)
         self._carried_usec = np.zeros(shape)
         self._was_active = np.zeros(shape, np.bool_)
+        self._periods = 0
 
     @property
     def backlog_usec(self) -> FloatArray:
@@ -126,7 +131,7 @@ class Plant:
             quota: What is set meanwhile.
         """
         shape = arrivals_usec.shape
-        arrivals_usec = self._arriving(arrivals_usec)
+        arrivals = self._arriving(arrivals_usec)
         quota_usec = np.broadcast_to(quota.quota_usec, shape)
         limited = np.isfinite(quota_usec)
         kept = mean_kept_usec(
@@ -137,6 +142,10 @@ class Plant:
         written = np.broadcast_to(quota.written, shape) & limited
         granted = np.where(np.asarray(quota.burst_usec) > 0, 2, 1) * quota_usec
         is_written: BoolArray = np.asarray(written.any(axis=(1, 2)))
+        write_share = (
+            self._write_shares(shape[0]) if quota.write_share is None else quota.write_share
+        )
+        self._periods += shape[0]
         pods = None
         if quota.pod_quota_usec is not None:
             pods = self._pods
@@ -145,13 +154,22 @@ class Plant:
         backlog, dropped = np.empty(shape), np.zeros(shape)
         waiting, carried = self._backlog_usec, self._carried_usec
         for i in range(shape[0]):
-            work = np.add(waiting, arrivals_usec[i], out=backlog[i])
+            work = np.add(waiting, arrivals[i], out=backlog[i])
             has = np.add(carried, quota_usec[i], out=runtime[i])
             np.minimum(has, most[i], out=has)
             can = np.minimum(work, self._width_usec, out=runnable[i])
             if is_written[i]:
-                there = work - (1 - WRITE_SHARE) * arrivals_usec[i]
-                self._rewrite(has, there, written[i], granted[i], most[i])
+                rewritten, reached = rewrite(
+                    runtime=has,
+                    runnable=can,
+                    there=work - (1 - write_share[i]) * arrivals[i],
+                    granted=granted[i],
+                    most=most[i],
+                    width=self._width_usec,
+                    write_share=write_share[i],
+                )
+                np.copyto(has, rewritten, where=written[i])
+                np.copyto(can, reached, where=written[i])
             gets = np.minimum(can, has, out=served[i])
             if pods is not None:
                 pods.hold(gets, i)
@@ -166,7 +184,7 @@ class Plant:
             np.subtract(has, gets, out=carried)
             np.minimum(carried, spare[i], out=carried)
         self._backlog_usec = waiting.copy()
-        admitted = arrivals_usec - dropped
+        admitted = arrivals - dropped
         throttled = (runtime < runnable) & (served >= runtime)
         active = runnable > 0
         was_active = np.concatenate([self._was_active[np.newaxis], active[:-1]])
@@ -188,6 +206,11 @@ class Plant:
         self._carried_usec[gone] = 0.0
         self._was_active[gone] = False
 
+    def _write_shares(self, count: int) -> FloatArray:
+        """Returns moments that fall anywhere in a period, evenly over many periods."""
+        shares: FloatArray = (np.arange(self._periods, self._periods + count) * GOLDEN) % 1
+        return shares
+
     def _arriving(self, arrivals_usec: NDArray[np.floating]) -> FloatArray:
         """Returns the work that can be done in each period: what is late counts in the next."""
         late = arrivals_usec * self._late_share
@@ -196,19 +219,6 @@ class Plant:
         there[1:] += late[:-1]
         self._late_usec = late[-1]
         return there
-
-    def _rewrite(
-        self,
-        runtime: FloatArray,
-        there: FloatArray,
-        written: BoolArray,
-        granted: FloatArray,
-        most: FloatArray,
-    ) -> None:
-        """Refills in place what was written in this period, when so much work had been there."""
-        ran = np.minimum(np.minimum(there, runtime), WRITE_SHARE * self._width_usec)
-        rewritten = np.minimum(runtime + granted, ran + most)
-        np.copyto(runtime, rewritten, where=written)
 
     def _contend(self, wanted: FloatArray) -> None:
         """Shares the CPUs of the nodes that have too few, in place."""

@@ -14,8 +14,8 @@ then it runs until its work, its runtime, its threads or the node's CPUs give ou
 It is *throttled* where its runtime ended with work and threads left. Contention shares the CPUs by
 weight: everybody gets min(wanted, weight x level) for the one level at which the CPUs are used up.
 
-Writing a quota refills it at once, so a write grants up to one extra quota; it is taken to fall in
-the middle of the period, and the new quota to hold from its start. A burst is set by a write of its
+Writing a quota refills it at once, so a write grants up to what was used by then; the new quota is
+taken to hold from the period's start. A burst is set by a write of its
 own, which refills as well. The period timer stops after an
 idle period, so `nr_periods` counts periods with work and the one after them. Throttled time is
 summed over CPUs.
@@ -36,11 +36,11 @@ from mbcas_core.units import CPU_PERIOD_USEC, BoolArray, FloatArray
 
 KEPT_USEC = 1000.0
 """Of its slice an idle CPU keeps at most this: min_cfs_rq_runtime in the kernel's sched/fair.c."""
-KEPT_LEAST_USEC, KEPT_PER_REQUEST = 350.0, 0.32
+KEPT_LEAST_USEC, KEPT_PER_REQUEST = 350.0, 0.25
 """What it keeps on average at the end of a period: the longer the requests, the more often they end
 on a fresh slice. Fitted to `requests.serve_requests`, which knows each CPU's share."""
-WRITE_SHARE = 0.5
-"""Of a period that is over when a write falls into it, on average."""
+SLICE_USEC = 5000.0
+"""The kernel's default of kernel.sched_cfs_bandwidth_slice_us."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # Arrays have no single ==.
@@ -79,6 +79,8 @@ class PlantInput:
     kept_usec: FloatArray | float = 0.0
     """Runtime that its CPUs keep beyond the period: `mean_kept_usec`, or 0 for a kernel that hands
     its quota out exactly."""
+    write_share: FloatArray | float = 0.5
+    """Of the period, over when its quota is written."""
 
 
 def idle_state(shape: tuple[int, ...]) -> PlantState:
@@ -99,9 +101,15 @@ def idle_state(shape: tuple[int, ...]) -> PlantState:
 def mean_kept_usec(
     *, quota_usec: FloatArray, threads: FloatArray, request_usec: FloatArray
 ) -> FloatArray:
-    """Returns the runtime that a container's CPUs keep, on average, beyond a period."""
-    one = np.minimum(KEPT_LEAST_USEC + KEPT_PER_REQUEST * request_usec, KEPT_USEC)
-    kept: FloatArray = one * np.minimum(threads, 1 + quota_usec / CPU_PERIOD_USEC)
+    """Returns the runtime that a container's CPUs keep, on average, beyond a period.
+
+    A CPU that is idle at the end of the period keeps up to 1 ms. One that runs keeps its slice, of
+    which half is left on average. With more threads, what one of them keeps is not the others'.
+    """
+    idle = np.minimum(KEPT_LEAST_USEC + KEPT_PER_REQUEST * request_usec, KEPT_USEC)
+    busy_share = np.minimum(quota_usec / CPU_PERIOD_USEC, threads)
+    alone = idle + np.minimum(busy_share, 1.0) * (SLICE_USEC / 2 - idle)
+    kept: FloatArray = np.where(threads > 1, idle * np.minimum(threads, 1 + busy_share), alone)
     return kept
 
 
@@ -113,11 +121,18 @@ def step(state: PlantState, given: PlantInput, *, cpus: float) -> PlantState:
     spare = given.burst_usec + given.kept_usec
     runnable = np.minimum(work, given.threads * CPU_PERIOD_USEC)
     refilled = np.minimum(state.carried_usec + quota, quota + spare)
-    there = state.backlog_usec + WRITE_SHARE * given.arrivals_usec
-    ran = np.minimum(np.minimum(there, refilled), WRITE_SHARE * given.threads * CPU_PERIOD_USEC)
-    granted = np.where(given.burst_usec > 0, 2, 1) * quota
-    rewritten = np.minimum(refilled + granted, ran + quota + spare)
-    runtime = np.where(limited, np.where(given.quota_written, rewritten, refilled), np.inf)
+    rewritten, reached = rewrite(
+        runtime=refilled,
+        runnable=runnable,
+        there=state.backlog_usec + given.write_share * given.arrivals_usec,
+        granted=np.where(given.burst_usec > 0, 2, 1) * quota,
+        most=quota + spare,
+        width=given.threads * CPU_PERIOD_USEC,
+        write_share=given.write_share,
+    )
+    is_written = given.quota_written & limited
+    runnable = np.where(is_written, reached, runnable)
+    runtime = np.where(limited, np.where(is_written, rewritten, refilled), np.inf)
     wanted = np.minimum(runnable, runtime)
     served = share_by_weight(wanted, given.weight, capacity=cpus * CPU_PERIOD_USEC)
 
@@ -142,6 +157,33 @@ def step(state: PlantState, given: PlantInput, *, cpus: float) -> PlantState:
         throttled_usec=state.throttled_usec + np.where(throttled, lost_usec, 0.0),
         nr_bursts=state.nr_bursts + (limited & (served > quota)),
     )
+
+
+def rewrite(
+    *,
+    runtime: FloatArray,
+    runnable: FloatArray,
+    there: FloatArray,
+    granted: FloatArray,
+    most: FloatArray,
+    width: FloatArray,
+    write_share: FloatArray | float,
+) -> tuple[FloatArray, FloatArray]:
+    """Returns runtime and runnable work of a period in which the quota is written.
+
+    Args:
+        runtime: Without the write.
+        runnable: Without the write.
+        there: Work that has been there by then.
+        granted: The quota, once for each write.
+        most: What the group can hold.
+        width: CPU time of its threads in a period.
+        write_share: Of the period, over by then.
+    """
+    ran = np.minimum(np.minimum(there, runtime), write_share * width)
+    # Of the time before the write, what its threads stood still is lost.
+    reached = np.minimum(runnable, ran + (1 - write_share) * width)
+    return np.minimum(runtime + granted, ran + most), reached
 
 
 def lost_time_usec(

@@ -14,10 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mbcas_core.units import CPU_PERIOD_USEC, BoolArray, FloatArray
-from mbcas_loadtest.plant.recursion import KEPT_USEC
+from mbcas_loadtest.plant.recursion import KEPT_USEC, SLICE_USEC
 
-SLICE_USEC = 5000.0
-"""The kernel's default of kernel.sched_cfs_bandwidth_slice_us."""
 _TOLERANCE_USEC = 1e-6
 
 

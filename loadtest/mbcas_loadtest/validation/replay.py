@@ -112,14 +112,16 @@ def _tell(point: Point, measured: Measured) -> _Story:
 
 def _run_plant(point: Point, story: _Story) -> tuple[Figures, BoolArray]:
     count = story.periods + DRAIN_PERIODS
-    place = (story.arrival_usec / CPU_PERIOD_USEC).astype(np.int64)
+    arrived = (story.arrival_usec / CPU_PERIOD_USEC).astype(np.int64)
     work: FloatArray = np.zeros(count)
-    work += np.bincount(place, weights=story.work_usec, minlength=count)[:count]
-    quota, written = np.zeros(count), np.zeros(count, np.bool_)
+    work += np.bincount(arrived, weights=story.work_usec, minlength=count)[:count]
+    quota, written, write_share = np.zeros(count), np.zeros(count, np.bool_), np.zeros(count)
     for write in story.writes:
-        start = int(write.at_usec / CPU_PERIOD_USEC)
-        quota[start:] = write.quota_usec
-        written[start] = start > 0
+        start, write_share_here = divmod(write.at_usec / CPU_PERIOD_USEC, 1)
+        place = int(start)
+        quota[place:] = write.quota_usec
+        written[place] = place > 0
+        write_share[place] = write_share_here
     plant = Plant(
         (1, 1), cpus=point.threads, threads=point.threads, request_usec=point.request_usec
     )
@@ -137,6 +139,7 @@ def _run_plant(point: Point, story: _Story) -> tuple[Figures, BoolArray]:
                 quota_usec=setting,
                 burst_usec=setting * point.has_burst,
                 written=written[part, np.newaxis, np.newaxis],
+                write_share=write_share[part],
             ),
         )
         meter.add(periods)

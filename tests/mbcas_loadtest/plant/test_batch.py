@@ -42,7 +42,12 @@ def draw(seed: int, *, periods: int = 12, nodes: int = 3, containers: int = 4) -
         arrivals=np.where(is_idle, 0.0, generator.gamma(2.0, 30_000, shape)),
         threads=generator.choice([1.0, 2.0, 4.0], (nodes, containers)),
         weight=generator.uniform(0.1, 10, (nodes, containers)),
-        quota=Quota(quota_usec=quota, burst_usec=burst, written=generator.random(shape) < 0.2),
+        quota=Quota(
+            quota_usec=quota,
+            burst_usec=burst,
+            written=generator.random(shape) < 0.2,
+            write_share=generator.random(periods),
+        ),
     )
 
 
@@ -62,6 +67,7 @@ def part(quota: Quota, periods: slice) -> Quota:
         quota_usec=quota.quota_usec[periods],
         burst_usec=quota.burst_usec[periods],
         written=quota.written[periods],
+        write_share=None if quota.write_share is None else quota.write_share[periods],
     )
 
 
@@ -82,6 +88,7 @@ def test_many_periods_in_place_come_to_the_same_as_one_pure_step_after_the_other
 
     periods = plant_of(drawn, cpus=cpus).run(drawn.arrivals, drawn.quota)
 
+    assert drawn.quota.write_share is not None
     states = [idle_state(drawn.threads.shape)]
     for i in range(len(drawn.arrivals)):
         given_input = PlantInput(
@@ -91,6 +98,7 @@ def test_many_periods_in_place_come_to_the_same_as_one_pure_step_after_the_other
             quota_written=drawn.quota.written[i],
             threads=drawn.threads,
             weight=drawn.weight,
+            write_share=float(drawn.quota.write_share[i]),
             kept_usec=mean_kept_usec(
                 quota_usec=drawn.quota.quota_usec[i],
                 threads=drawn.threads,
@@ -211,3 +219,17 @@ def test_arrivals_of_half_precision_are_taken_as_they_are() -> None:
 
     assert periods.usage_usec.dtype == np.float64
     assert periods.usage_usec.sum() == 5 * 12_345
+
+
+def test_writes_fall_evenly_into_periods_where_nobody_says_when() -> None:
+    quota = Quota(
+        quota_usec=np.array(20_000.0), burst_usec=np.array(0.0), written=np.array([[[True]]])
+    )
+
+    periods = Plant((1, 1), cpus=1.0).run(np.full((1_000, 1, 1), 100_000.0), quota)
+
+    # Written after s of the period: 20 ms and as much again, or what is left of it.
+    moments = np.linspace(0, 1, 10_001)
+    ran = np.minimum(moments * 100_000, 20_000)
+    expected = np.minimum(ran + 20_000, ran + (1 - moments) * 100_000).mean()
+    assert periods.usage_usec[100:].mean() == pytest.approx(expected, rel=0.03)
