@@ -213,8 +213,8 @@ class Plant:
 
     def _arriving(self, arrivals_usec: NDArray[np.floating]) -> FloatArray:
         """Returns the work that can be done in each period: what is late counts in the next."""
-        late = arrivals_usec * self._late_share
-        there: FloatArray = arrivals_usec - late
+        late: FloatArray = np.asarray(arrivals_usec * self._late_share, np.float64)
+        there: FloatArray = np.asarray(arrivals_usec - late, np.float64)
         there[0] += self._late_usec
         there[1:] += late[:-1]
         self._late_usec = late[-1]
