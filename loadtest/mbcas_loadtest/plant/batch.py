@@ -213,8 +213,9 @@ class Plant:
 
     def _arriving(self, arrivals_usec: NDArray[np.floating]) -> FloatArray:
         """Returns the work that can be done in each period: what is late counts in the next."""
-        late: FloatArray = np.asarray(arrivals_usec * self._late_share, np.float64)
-        there: FloatArray = np.asarray(arrivals_usec - late, np.float64)
+        late = np.zeros(arrivals_usec.shape)
+        np.multiply(arrivals_usec, self._late_share, out=late)
+        there: FloatArray = np.subtract(arrivals_usec, late, dtype=np.float64)
         there[0] += self._late_usec
         there[1:] += late[:-1]
         self._late_usec = late[-1]
