@@ -208,14 +208,13 @@ class Plant:
 
     def _write_shares(self, count: int) -> FloatArray:
         """Returns moments that fall anywhere in a period, evenly over many periods."""
-        shares: FloatArray = (np.arange(self._periods, self._periods + count) * GOLDEN) % 1
-        return shares
+        numbers = np.arange(self._periods, self._periods + count, dtype=np.float64)
+        return np.mod(numbers * GOLDEN, 1.0)
 
     def _arriving(self, arrivals_usec: NDArray[np.floating]) -> FloatArray:
         """Returns the work that can be done in each period: what is late counts in the next."""
-        late = np.zeros(arrivals_usec.shape)
-        np.multiply(arrivals_usec, self._late_share, out=late)
-        there: FloatArray = np.subtract(arrivals_usec, late, dtype=np.float64)
+        late: FloatArray = arrivals_usec * self._late_share
+        there: FloatArray = arrivals_usec - late
         there[0] += self._late_usec
         there[1:] += late[:-1]
         self._late_usec = late[-1]
