@@ -213,8 +213,9 @@ class Plant:
 
     def _arriving(self, arrivals_usec: NDArray[np.floating]) -> FloatArray:
         """Returns the work that can be done in each period: what is late counts in the next."""
-        late: FloatArray = arrivals_usec * self._late_share
-        there: FloatArray = arrivals_usec - late
+        there = arrivals_usec.astype(np.float64)
+        late = there * self._late_share
+        there -= late
         there[0] += self._late_usec
         there[1:] += late[:-1]
         self._late_usec = late[-1]
