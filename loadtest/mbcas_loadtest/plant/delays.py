@@ -21,7 +21,7 @@ import numpy as np
 from mbcas_core.units import CPU_PERIOD_USEC, USEC_PER_SECOND, BoolArray, FloatArray, IntArray
 from mbcas_loadtest.plant.batch import Periods
 
-SAMPLES_PER_PERIOD = 3
+SAMPLES = 2
 """Of the requests of a period these many are followed, each for its share of the period's work."""
 FLUSH_PERIODS = 600
 """So many are worked out at once: a minute."""
@@ -36,7 +36,7 @@ _BINS = int(np.log(MOST_SECONDS / LEAST_SECONDS) / np.log(STEP_RATIO)) + 1
 _TOLERANCE_USEC = 1e-3  # Sums of floats.
 _FADED = 50.0  # exp(-50) of the work is nothing.
 # Multiples of these, modulo 1, are spread evenly however many there are: no generator is needed.
-_GOLDEN, _PLASTIC = 0.6180339887498949, 0.7548776662466927
+_GOLDEN, _PLASTIC, _SAMPLE_STEP = 0.6180339887498949, 0.7548776662466927, 0.31
 _LUCK = np.array([NormalDist().inv_cdf((i + 0.5) / 64) for i in range(64)])
 
 
@@ -103,6 +103,7 @@ class DelayMeter:
         *,
         threads: FloatArray | float = 1.0,
         request_usec: FloatArray | float = 0.0,
+        samples: int = SAMPLES,
     ) -> None:
         """Starts without work.
 
@@ -110,7 +111,9 @@ class DelayMeter:
             shape: (m, n).
             threads: As the plant's.
             request_usec: Mean CPU time of a request, which is part of its delay.
+            samples: Requests followed of each period; more where there are few periods.
         """
+        self._samples = samples
         self._shape = shape
         self._threads = _flat(threads, shape)
         self._request_usec = _flat(request_usec, shape)
@@ -198,26 +201,31 @@ class DelayMeter:
         before = line.arrived_until[period, container] - work
         half = self._request_usec[container] / 2
         count = np.maximum(work / np.maximum(self._request_usec[container], 1.0), 1.0)
-        number = self._now_usec / CPU_PERIOD_USEC + period
+        number = self._now_usec / CPU_PERIOD_USEC + np.arange(len(admitted))
+        place = (number * _GOLDEN)[period] + (np.arange(self._count) * _PLASTIC)[container]
+        place -= np.floor(place)
         rows = []
-        for sample in range(SAMPLES_PER_PERIOD):
-            share = (sample + (number * _GOLDEN + container * _PLASTIC) % 1) / SAMPLES_PER_PERIOD
-            luck = _LUCK[((number + sample * 0.31) * _PLASTIC % 1 * len(_LUCK)).astype(np.int64)]
+        for sample in range(self._samples):
+            share = (sample + place) / self._samples
+            drawn = (number + sample * _SAMPLE_STEP) * _PLASTIC % 1 * len(_LUCK)
+            luck = _LUCK[drawn.astype(np.int64)][period]
             mean = (share * count + 0.5) / (count + 1)
-            arrived = np.clip(mean + luck * np.sqrt(mean * (1 - mean) / (count + 2)), 0.0, 1.0)
+            arrived = mean + luck * np.sqrt(mean * (1 - mean) / (count + 2))
+            np.maximum(arrived, 0.0, out=arrived)
+            np.minimum(arrived, 1.0, out=arrived)
             rows.append(
                 _Waiting(
                     container=container,
                     until_usec=before + np.minimum(share * work + half, work),
                     arrived_usec=start + arrived * CPU_PERIOD_USEC,
-                    weight_usec=work / SAMPLES_PER_PERIOD,
+                    weight_usec=work / self._samples,
                 )
             )
         return _Waiting.joined(rows)
 
     def _finish(self, fresh: _Waiting, line: "_Line") -> tuple[_Waiting, FloatArray]:
         """Returns what is done by now and when it was; keeps what still waits."""
-        waiting = _Waiting.joined([self._waiting, fresh])
+        waiting = _Waiting.joined([self._waiting, fresh]) if len(self._waiting.container) else fresh
         total = line.served_until[-1]
         is_done = waiting.until_usec <= total[waiting.container] + _TOLERANCE_USEC
         done, waiting = waiting.take(is_done), waiting.take(~is_done)

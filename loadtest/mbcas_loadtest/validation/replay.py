@@ -21,6 +21,8 @@ from mbcas_loadtest.validation.points import Point
 PRELUDE_PERIODS = 15
 DRAIN_PERIODS = 400
 """After the last measured period: what waited is served, so that every delay is known."""
+SAMPLES = 16
+"""A point has few periods: how many requests are followed should not add to what is off."""
 QUOTA_USEC_PER_MILLICORE = CPU_PERIOD_USEC / MILLICORES_PER_CORE
 
 
@@ -125,7 +127,9 @@ def _run_plant(point: Point, story: _Story) -> tuple[Figures, BoolArray]:
     plant = Plant(
         (1, 1), cpus=point.threads, threads=point.threads, request_usec=point.request_usec
     )
-    meter = DelayMeter((1, 1), threads=point.threads, request_usec=point.request_usec)
+    meter = DelayMeter(
+        (1, 1), threads=point.threads, request_usec=point.request_usec, samples=SAMPLES
+    )
     first, last = PRELUDE_PERIODS, story.periods
     # Measured periods' work alone has its delays counted: the drain has work of none of them.
     work[last:] = 0.0
