@@ -128,19 +128,29 @@ class Board:
 def best_knob(board: Board, system: str, tier: str) -> float | None:
     """Returns the knob with the least waste at no more than the matched throttling in a tier.
 
-    Means over the tier's scenarios and seeds; where every value throttles more, the one that
-    throttles least. None where it did not run in all of them.
+    Means over seeds and over the tier's scenarios in which there is CPU enough; only values that
+    ran in all of them. Where every value throttles more, the one that throttles least.
     """
-    names = [entry.name for entry in board.entries if entry.tier == tier]
+    short = board.registration.short_of_cpu
+    names = [one.name for one in board.entries if one.tier == tier and one.name not in short]
     sweeps = [board.sweep(name, system) for name in names]
     whole = [sweep for sweep in sweeps if sweep is not None]
-    if not whole or len(whole) != len(sweeps) or len({sweep.knobs for sweep in whole}) != 1:
+    if not whole or len(whole) != len(sweeps):
         return None
-    throttled = mean_of_finite(np.stack([sweep.mean("throttled") for sweep in whole], axis=1))
-    waste = mean_of_finite(np.stack([sweep.mean("waste") for sweep in whole], axis=1))
+    knobs = sorted(set.intersection(*(set(sweep.knobs) for sweep in whole)))
+    if not knobs:
+        return None
+    throttled, waste = (
+        mean_of_finite(
+            np.array(
+                [[sweep.mean(name)[sweep.knobs.index(knob)] for sweep in whole] for knob in knobs]
+            )
+        )
+        for name in ("throttled", "waste")
+    )
     within = throttled <= board.registration.matched_throttled_ratio
     chosen = np.where(within, waste, np.inf) if within.any() else throttled
-    return whole[0].knobs[int(np.argmin(chosen))]
+    return knobs[int(np.argmin(chosen))]
 
 
 def mean_of_finite(values: FloatArray) -> FloatArray:

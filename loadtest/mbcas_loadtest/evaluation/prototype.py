@@ -15,7 +15,7 @@ Cell = tuple[float, float, float | None]
 
 COLUMNS: tuple[tuple[str, str, float], ...] = (
     ("VPA, 5 min half-life", "vpa-fast", 0.9),
-    ("Autopilot-like", "autopilot-window", 0.98),
+    ("Autopilot-like", "autopilot-window", 0.15),
     ("mean + 3 sigma", "three-sigma", 3.0),
     ("K8s-Fast 0.6", "k8s-cpu-fast", 0.6),
     ("Captain 0.06", "captain-api", 0.06),

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats  # type: ignore[import-untyped] # It comes without types.
 
-from mbcas_core.units import FloatArray
+from mbcas_core.units import BoolArray, FloatArray
 from mbcas_loadtest.errors import EvaluationError
 from mbcas_loadtest.evaluation.board import Board
 from mbcas_loadtest.evaluation.registration import FOLDER
@@ -35,7 +35,7 @@ TOLERANCES: Mapping[str, float] = {
 """About a quarter of the registered margins; that of P99 is relative."""
 
 Stored = dict[str, dict[str, list[float | None]]]
-"""By scenario and quantity, one number for each seed."""
+"""By scenario and quantity, one number for each seed; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +88,8 @@ def compare(before: Stored, now: Stored) -> list[Change]:
             np.array([np.nan if v is None else v for v in side[scenario][quantity]])
             for side in (before, now)
         )
+        if quantity == MATCHED_WASTE:
+            first, second = _unreached_as_all_waste(first, second)
         if first.shape == second.shape:
             change = _change(scenario, quantity, first, second, alpha=ALPHA / len(pairs))
             changes += [] if change is None else [change]
@@ -161,6 +163,17 @@ def _change(
         difference=mean,
         lower_bound=lower,
         is_worse=mean > TOLERANCES[quantity] and lower > 0,
+    )
+
+
+def _unreached_as_all_waste(before: FloatArray, now: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Counts a seed that reaches the throttled share on one side alone as 1 on the other."""
+    if before.shape != now.shape:
+        return before, now
+    none: BoolArray = np.isnan(before) & np.isnan(now)
+    return (
+        np.where(np.isnan(before) & ~none, 1.0, before),
+        np.where(np.isnan(now) & ~none, 1.0, now),
     )
 
 

@@ -78,6 +78,8 @@ class Registration(_Model):
     endpoints: Annotated[tuple[Endpoint, ...], Field(min_length=1)]
     scenarios: Mapping[str, tuple[Name, ...]]
     """Of each tier."""
+    short_of_cpu: tuple[Name, ...] = ()
+    """Scenarios in which no knob avoids throttling: they take no part in the choice of knobs."""
     sweeps: Mapping[Name, tuple[float, ...]]
     """Values of the knobs of the system and the family."""
     operating_points: Mapping[Name, Mapping[str, float]] = Field(default_factory=dict)
@@ -136,6 +138,16 @@ def check_seeds(seeds: Sequence[int]) -> Kind:
         return Kind.EXPLORATORY
     allowed = f"0 to {TUNING_SEED_MAX} for tuning or {TEST_SEED_MIN} and up for results"
     raise EvaluationError(f"seeds {_short(seeds)}: must all be {allowed}, never both")
+
+
+def kind_of(seeds: Sequence[int], deviations: Sequence[str]) -> Kind:
+    """Returns what a result with these seeds may be called.
+
+    Raises:
+        EvaluationError: As `check_seeds`.
+    """
+    kind = check_seeds(seeds)
+    return Kind.PREREGISTERED if kind is Kind.EXPLORATORY and not deviations else kind
 
 
 def find_deviations(

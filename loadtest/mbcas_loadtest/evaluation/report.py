@@ -88,6 +88,8 @@ class Report:
     runs_cached: int
     matched_throttled_ratio: float
     alpha: float
+    short_of_cpu: tuple[str, ...]
+    """Scenarios in which no knob avoids throttling."""
     main_systems: tuple[str, ...]
     """The system, its family, and the oracle: what stands out."""
 
@@ -104,15 +106,12 @@ def make_report(
     full_cluster: FullCluster | None = None,
 ) -> Report:
     """Computes everything that is shown."""
-    kind = registered.check_seeds(seeds)
     deviations = registered.find_deviations(
         board.registration, file_hash=file_hash, frozen=frozen, seeds=seeds, ran=board.ran()
     )
-    if kind is Kind.EXPLORATORY and not deviations:
-        kind = Kind.PREREGISTERED
     systems = {job.system for job in results.figures}
     return Report(
-        kind=kind,
+        kind=registered.kind_of(seeds, deviations),
         seeds=seeds,
         registration_sha256=file_hash,
         frozen_on=frozen.get(file_hash),
@@ -136,6 +135,7 @@ def make_report(
         runs_cached=results.cached_count,
         matched_throttled_ratio=board.registration.matched_throttled_ratio,
         alpha=board.registration.alpha,
+        short_of_cpu=board.registration.short_of_cpu,
         main_systems=tuple(
             dict.fromkeys((board.system, *board.registration.family, board.registration.oracle))
         ),

@@ -15,7 +15,6 @@ from mbcas_loadtest.evaluation.board import best_knob
 from mbcas_loadtest.evaluation.drawings import series_svgs
 from mbcas_loadtest.evaluation.family import family_tests
 from mbcas_loadtest.evaluation.page import SeriesPanel, page_html, value
-from mbcas_loadtest.evaluation.registration import Kind
 from mbcas_loadtest.evaluation.report import Report, make_report, to_json
 from mbcas_loadtest.evaluation.validity import PlantValidity, read_validity
 from tests.mbcas_loadtest.evaluation import samples
@@ -25,13 +24,13 @@ EVIL = '<script>alert("x")</script>'
 
 
 @cache
-def report(*, is_frozen: bool = True, seeds: tuple[int, ...] = samples.SEEDS) -> Report:
+def report() -> Report:
     return make_report(
         samples.board(),
         samples.results(),
-        seeds=seeds,
+        seeds=samples.SEEDS,
         file_hash=HASH,
-        frozen={HASH: "2026-11-24"} if is_frozen else {},
+        frozen={HASH: "2026-11-24"},
         speeds={"mbcas": 60.0 / 500, "vpa": 60.0 / 9000},
     )
 
@@ -78,18 +77,16 @@ def test_the_best_knob_wastes_least_within_the_throttling_that_is_allowed() -> N
     assert best_knob(samples.board(matched_throttled_ratio=0.001), "mbcas", samples.TIER) == 0.01
 
 
+def test_scenarios_that_are_short_of_cpu_choose_no_knob() -> None:
+    assert best_knob(samples.board(short_of_cpu=["constant"]), "mbcas", samples.TIER) is None
+
+
 def test_the_gap_between_base_and_oracle_is_closed_in_part() -> None:
     standings = {one.system: one for one in report().scenarios[0].standings}
 
     assert standings["mbcas"].gap_closed == pytest.approx(0.75, abs=0.05)
     assert standings["vpa-pretrained"].gap_closed == pytest.approx(0.0)
     assert standings["oracle-15s"].gap_closed == pytest.approx(1.0)
-
-
-def test_only_the_registered_run_with_a_frozen_file_is_called_preregistered() -> None:
-    assert report().kind is Kind.PREREGISTERED
-    assert report(is_frozen=False).kind is Kind.EXPLORATORY
-    assert report(seeds=tuple(range(10))).kind is Kind.TUNING
 
 
 def test_what_was_not_reached_comes_first_and_in_its_own_colour() -> None:

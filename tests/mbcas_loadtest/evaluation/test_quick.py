@@ -43,6 +43,14 @@ def test_delays_are_compared_as_ratios() -> None:
     assert worse == ["p99_seconds"]
 
 
+def test_a_throttled_share_that_is_no_longer_reached_is_worse() -> None:
+    before: quick.Stored = {"bursty": {quick.MATCHED_WASTE: [0.5, 0.6, 0.55, 0.5]}}
+    now: quick.Stored = {"bursty": {quick.MATCHED_WASTE: [None, None, None, None]}}
+
+    assert [change.is_worse for change in quick.compare(before, now)] == [True]
+    assert [change.is_worse for change in quick.compare(now, before)] == [False]
+
+
 def test_what_is_stored_is_read_back(tmp_path: Path) -> None:
     path, now = tmp_path / "stored.json", quick.measure(samples.board())
 

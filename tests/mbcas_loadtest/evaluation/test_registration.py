@@ -7,7 +7,7 @@ import yaml
 from mbcas_loadtest.errors import EvaluationError
 from mbcas_loadtest.evaluation import figures, registration
 from mbcas_loadtest.evaluation.commands import parse_seeds
-from mbcas_loadtest.evaluation.registration import Kind, check_seeds, find_deviations
+from mbcas_loadtest.evaluation.registration import Kind, check_seeds, find_deviations, kind_of
 from tests.mbcas_loadtest.evaluation import samples
 
 FROZEN = {"a" * 64: "2026-11-24"}
@@ -50,6 +50,12 @@ def test_seeds_that_are_neither_for_tuning_nor_for_tests_are_refused(
 ) -> None:
     with pytest.raises(EvaluationError, match="seeds"):
         check_seeds(seeds)
+
+
+def test_only_test_seeds_without_any_deviation_are_called_preregistered() -> None:
+    assert kind_of(samples.SEEDS, []) is Kind.PREREGISTERED
+    assert kind_of(samples.SEEDS, ["another hash"]) is Kind.EXPLORATORY
+    assert kind_of(range(10), []) is Kind.TUNING
 
 
 def test_what_ran_as_registered_has_no_deviation() -> None:

@@ -134,7 +134,7 @@ def test_the_bootstrap_interval_is_that_of_all_resamples() -> None:
 
 def test_the_bootstrap_interval_covers_the_mean_about_as_often_as_it_says() -> None:
     generator = np.random.default_rng(1)
-    trials = 120
+    trials = 60
 
     covered = sum(
         low <= 1.0 <= high
@@ -143,8 +143,9 @@ def test_the_bootstrap_interval_covers_the_mean_about_as_often_as_it_says() -> N
         )
     )
 
-    # BCa of a skewed mean with 30 values covers about 0.92; 0.84 is four standard errors below.
-    assert 0.84 <= covered / trials <= 0.99
+    # BCa of a skewed mean with 30 values covers about 0.92; 0.8 is 3.4 standard errors below, and
+    # an interval of half the width would cover 0.65.
+    assert 0.8 <= covered / trials < 1.0
 
 
 def _exhaustive_bca(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[float, float]:
