@@ -76,6 +76,24 @@ class Periods:
     """At the end of each period."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # Arrays have no single ==.
+class _Told:
+    """What is set in each of k periods, (k, m, n)."""
+
+    quota_usec: FloatArray
+    limited: BoolArray
+    spare_usec: FloatArray
+    """What may be carried over, 0 where there is no quota."""
+    most_usec: FloatArray
+    granted_usec: FloatArray
+    """What the writes of one setting add."""
+    written: BoolArray
+    is_written: BoolArray
+    """(k,) whether anything is."""
+    write_share: FloatArray
+    """(k,)."""
+
+
 class Plant:
     """m nodes of n containers, and what outlives a period in them."""
 
@@ -130,22 +148,9 @@ class Plant:
             arrivals_usec: New work of each period, (k, m, n), from 0.
             quota: What is set meanwhile.
         """
-        shape = arrivals_usec.shape
         arrivals = self._arriving(arrivals_usec)
-        quota_usec = np.broadcast_to(quota.quota_usec, shape)
-        limited = np.isfinite(quota_usec)
-        kept = mean_kept_usec(
-            quota_usec=quota_usec, threads=self._threads, request_usec=self._request_usec
-        )
-        spare = np.where(limited, quota.burst_usec + kept, 0.0)
-        most = quota_usec + spare
-        written = np.broadcast_to(quota.written, shape) & limited
-        granted = np.where(np.asarray(quota.burst_usec) > 0, 2, 1) * quota_usec
-        is_written: BoolArray = np.asarray(written.any(axis=(1, 2)))
-        write_share = (
-            self._write_shares(shape[0]) if quota.write_share is None else quota.write_share
-        )
-        self._periods += shape[0]
+        shape = arrivals.shape
+        told = self._tell(quota, shape)
         pods = None
         if quota.pod_quota_usec is not None:
             pods = self._pods
@@ -155,21 +160,11 @@ class Plant:
         waiting, carried = self._backlog_usec, self._carried_usec
         for i in range(shape[0]):
             work = np.add(waiting, arrivals[i], out=backlog[i])
-            has = np.add(carried, quota_usec[i], out=runtime[i])
-            np.minimum(has, most[i], out=has)
+            has = np.add(carried, told.quota_usec[i], out=runtime[i])
+            np.minimum(has, told.most_usec[i], out=has)
             can = np.minimum(work, self._width_usec, out=runnable[i])
-            if is_written[i]:
-                rewritten, reached = rewrite(
-                    runtime=has,
-                    runnable=can,
-                    there=work - (1 - write_share[i]) * arrivals[i],
-                    granted=granted[i],
-                    most=most[i],
-                    width=self._width_usec,
-                    write_share=write_share[i],
-                )
-                np.copyto(has, rewritten, where=written[i])
-                np.copyto(can, reached, where=written[i])
+            if told.is_written[i]:
+                self._rewrite(i, told, has, can, work - (1 - told.write_share[i]) * arrivals[i])
             gets = np.minimum(can, has, out=served[i])
             if pods is not None:
                 pods.hold(gets, i)
@@ -182,7 +177,7 @@ class Plant:
                 np.maximum(dropped[i], 0.0, out=dropped[i])
                 np.subtract(waiting, dropped[i], out=waiting)
             np.subtract(has, gets, out=carried)
-            np.minimum(carried, spare[i], out=carried)
+            np.minimum(carried, told.spare_usec[i], out=carried)
         self._backlog_usec = waiting.copy()
         admitted = arrivals - dropped
         throttled = (runtime < runnable) & (served >= runtime)
@@ -194,8 +189,8 @@ class Plant:
             usage_usec=served,
             throttled=throttled,
             throttled_usec=self._lost_usec(throttled, runtime, runnable, backlog, admitted),
-            timer_ran=limited & (active | was_active),
-            bursts=limited & (served > quota_usec),
+            timer_ran=told.limited & (active | was_active),
+            bursts=told.limited & (served > told.quota_usec),
             backlog_usec=backlog,
         )
 
@@ -205,6 +200,50 @@ class Plant:
         self._late_usec[gone] = 0.0
         self._carried_usec[gone] = 0.0
         self._was_active[gone] = False
+
+    def _tell(self, quota: Quota, shape: tuple[int, ...]) -> "_Told":
+        """Works out once what the periods need."""
+        quota_usec = np.broadcast_to(quota.quota_usec, shape)
+        limited = np.isfinite(quota_usec)
+        kept = mean_kept_usec(
+            quota_usec=quota_usec, threads=self._threads, request_usec=self._request_usec
+        )
+        spare = np.where(limited, quota.burst_usec + kept, 0.0)
+        written = np.broadcast_to(quota.written, shape) & limited
+        shares = quota.write_share
+        told = _Told(
+            quota_usec=quota_usec,
+            limited=limited,
+            spare_usec=spare,
+            most_usec=quota_usec + spare,
+            granted_usec=np.where(np.asarray(quota.burst_usec) > 0, 2, 1) * quota_usec,
+            written=written,
+            is_written=np.asarray(written.any(axis=(1, 2))),
+            write_share=self._write_shares(shape[0]) if shares is None else shares,
+        )
+        self._periods += shape[0]
+        return told
+
+    def _rewrite(
+        self,
+        period: int,
+        told: "_Told",
+        runtime: FloatArray,
+        runnable: FloatArray,
+        there: FloatArray,
+    ) -> None:
+        """Refills in place what is written in this period, when so much work had been there."""
+        rewritten, reached = rewrite(
+            runtime=runtime,
+            runnable=runnable,
+            there=there,
+            granted=told.granted_usec[period],
+            most=told.most_usec[period],
+            width=self._width_usec,
+            write_share=told.write_share[period],
+        )
+        np.copyto(runtime, rewritten, where=told.written[period])
+        np.copyto(runnable, reached, where=told.written[period])
 
     def _write_shares(self, count: int) -> FloatArray:
         """Returns moments that fall anywhere in a period, evenly over many periods."""
