@@ -284,6 +284,8 @@ class Fleet:
         node = int(self.rows.node[row])
         handles = self._row_by_handle[node]
         old = int(self.rows.handle[row])
+        if old == handle and handles.get(handle) == row:
+            return
         if handles.get(old) == row:
             del handles[old]
         handles[handle] = row
