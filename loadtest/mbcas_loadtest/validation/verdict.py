@@ -1,10 +1,11 @@
 """Whether a point holds, and in which regions the plant may be quoted."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import Literal
+from typing import Any, Literal
 
+from mbcas_core.units import CPU_PERIOD_USEC, MILLICORES_PER_CORE
 from mbcas_loadtest.validation.points import Point
 from mbcas_loadtest.validation.replay import Compared
 
@@ -15,6 +16,9 @@ USAGE_MOST_RATIO = 0.02
 DELAY_MOST_RATIO = 0.2
 DELAY_MOST_SECONDS = 0.010
 LOW_UTILISATION = 0.75
+SMALL_BOUNDS_MILLICORES = (30, 75, 150)
+LARGE_REQUEST_SHARE = 0.25
+"""Of the quota."""
 _MS_PER_SECOND = 1000
 
 
@@ -82,15 +86,29 @@ def region_name(point: Point) -> str:
     """Returns the region of a point: where the plant differs for the same reasons."""
     threads = "1 thread" if point.threads == 1 else "more threads"
     burst = "burst = quota" if point.has_burst else "no burst"
-    match point.group:
-        case "small":
-            return f"quota of {point.quota_millicores}m"
-        case "changed":
-            return f"quota changed in flight, {threads}, {burst}"
-        case "large requests":
-            return f"requests above a quarter of the quota, {threads}"
-        case _:
-            return f"{_load_name(point.utilisation)}, {threads}, {burst}"
+    quota_usec = point.quota_millicores * CPU_PERIOD_USEC / MILLICORES_PER_CORE
+    if len(point.quota_factors) > 1:
+        return f"quota changed in flight, {threads}, {burst}"
+    for bound_millicores in SMALL_BOUNDS_MILLICORES:
+        if point.quota_millicores <= bound_millicores:
+            return f"quota up to {bound_millicores}m"
+    if point.request_usec > LARGE_REQUEST_SHARE * quota_usec:
+        return f"requests above a quarter of the quota, {threads}"
+    return f"{_load_name(point.utilisation)}, {threads}, {burst}"
+
+
+def region_ok(content: Mapping[str, Any], point: Point) -> frozenset[Endpoint]:
+    """Returns the endpoints that may be quoted where a container is as at this point.
+
+    Args:
+        content: The JSON that `validate-plant` wrote.
+        point: Any, not only one that was measured; the nearest in every respect that matters.
+    """
+    name = region_name(point)
+    for region in content["regions"]:
+        if region["name"] == name:
+            return frozenset(e for e in ENDPOINTS if e not in region["missed"])
+    return frozenset()  # Nobody has held it against a kernel.
 
 
 def regions(judged: Iterable[tuple[Point, Iterable[Off]]]) -> list[Region]:

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -12,11 +13,11 @@ from mbcas_loadtest.errors import EXIT_INTERRUPTED, DemoError, Interrupted
 from mbcas_loadtest.evaluation.validity import read_validity
 from mbcas_loadtest.validation import commands
 from mbcas_loadtest.validation.commands import EXIT_NO_KERNEL
-from mbcas_loadtest.validation.points import Point
+from mbcas_loadtest.validation.points import Point, all_points
 from mbcas_loadtest.validation.replay import Compared, Figures
 from mbcas_loadtest.validation.report import document, picture, show, to_json
 from mbcas_loadtest.validation.run import NoKernelError, choose
-from mbcas_loadtest.validation.verdict import judge, regions
+from mbcas_loadtest.validation.verdict import judge, region_name, region_ok, regions
 
 
 def figures(*, throttled: float = 0.1, usage: float = 300.0, p99_seconds: float = 0.05) -> Figures:
@@ -95,6 +96,24 @@ def test_one_point_that_misses_takes_its_region_out_and_no_other() -> None:
         (3, "throttled +5.0 points"),
         (1, ""),
     ]
+
+
+def test_only_what_was_held_against_a_kernel_and_held_may_be_quoted() -> None:
+    results = [compared(figures(throttled=0.2)), compared(figures(), utilisation=1.1)]
+
+    content = json.loads(to_json(document(results, seconds=20, seed=1000)))
+
+    held, missed_here = results[1].point, results[0].point
+    assert region_ok(content, held) == {"throttled", "usage", "delay"}
+    assert region_ok(content, missed_here) == {"usage", "delay"}
+    assert region_ok(content, replace(held, threads=2)) == set()
+
+
+def test_every_point_has_a_region_and_small_quotas_have_their_own() -> None:
+    names = {region_name(one) for one in all_points()}
+
+    assert len(names) >= 15
+    assert region_name(replace(all_points()[0], quota_millicores=20)) == "quota up to 30m"
 
 
 def test_the_evaluation_reads_what_is_written(tmp_path: Path) -> None:
