@@ -23,9 +23,11 @@ from mbcas_core.units import (
     FloatArray,
     IntArray,
 )
-from mbcas_loadtest.plant.recursion import KEPT_USEC, WRITE_SHARE
+from mbcas_loadtest.plant.recursion import KEPT_USEC
 
 USEC_PER_MILLICORE = CPU_PERIOD_USEC / MILLICORES_PER_CORE
+WRITE_SHARE = 0.5
+"""Of the period, over when a quota is written: the mean of what writes may find."""
 CANDIDATES = 20
 """Limits that are tried at once."""
 
