@@ -85,4 +85,4 @@ class World:
 
     @property
     def seconds(self) -> int:
-        return self.arrivals_usec.shape[0] // PERIODS_PER_SECOND
+        return int(self.arrivals_usec.shape[0]) // PERIODS_PER_SECOND
