@@ -119,7 +119,10 @@ def replay(  # noqa: PLR0917 - each is a flag.
 
 @app.command()
 def evaluate(  # noqa: PLR0913, PLR0917 - each is a flag.
-    scenario: Annotated[list[str] | None, typer.Option(help="Only this; may be repeated.")] = None,
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this, a name or a scenario file; may be repeated."),
+    ] = None,
     system: Annotated[list[str] | None, typer.Option(help="Only this; may be repeated.")] = None,
     seeds: Annotated[
         str | None,

@@ -25,7 +25,7 @@ from mbcas_loadtest.evaluation.board import Board, Entry
 from mbcas_loadtest.evaluation.cache import Cache
 from mbcas_loadtest.evaluation.drawings import series_svgs
 from mbcas_loadtest.evaluation.figures import Figures
-from mbcas_loadtest.evaluation.jobs import Job, check_names, declared_of, key_of
+from mbcas_loadtest.evaluation.jobs import Job, check_names, declared_of, find_scenario, key_of
 from mbcas_loadtest.evaluation.page import SeriesPanel, page_html
 from mbcas_loadtest.evaluation.registration import Registration
 from mbcas_loadtest.evaluation.report import (
@@ -124,9 +124,10 @@ def evaluate_quick(options: Options, console: Console, *, is_update: bool) -> li
 
 def make_board(registered: Registration, runs: Mapping[Job, Figures]) -> Board:
     """Arranges what ran."""
+    names = dict.fromkeys((*SCENARIOS, *sorted(job.scenario for job in runs)))
     entries = [
-        Entry(name=one.name, tier=one.tier.value, title=one.title, shows=one.shows)
-        for one in SCENARIOS.values()
+        Entry(name=name, tier=one.tier.value, title=one.title, shows=one.shows)
+        for name, one in ((name, find_scenario(name)) for name in names)
     ]
     return Board(registration=registered, entries=entries, rivals=RIVALS, runs=runs)
 
@@ -203,7 +204,7 @@ def _series_job(text: str, registered: Registration) -> Job:
     check_names((scenario,), (system,))
     registration.check_seeds((seed,))
     points = registered.operating_points.get(system, {})
-    knob = points.get(SCENARIOS[scenario].tier.value, RIVALS[system].default)
+    knob = points.get(find_scenario(scenario).tier.value, RIVALS[system].default)
     return Job(scenario=scenario, system=system, knob=knob, seeds=(seed,), series_node=0)
 
 
@@ -213,7 +214,7 @@ def _series_panel(job: Job, cache: Cache) -> SeriesPanel | None:
     if outcome is None:
         return None
     names = declared_of(job.scenario).names
-    warmup = float(SCENARIOS[job.scenario].warmup_seconds)
+    warmup = float(find_scenario(job.scenario).warmup_seconds)
     return SeriesPanel(
         title=job.scenario,
         about=f"{job.system} at {job.knob:g}, seed {job.seeds[0]}",

@@ -10,9 +10,10 @@ with its share of the budget, at the best knob. `--quick` is a fixed small part.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mbcas_loadtest.evaluation.jobs import DEFAULT_CLUSTER_NODES, Job
+from mbcas_loadtest.evaluation.jobs import DEFAULT_CLUSTER_NODES, Job, find_scenario
 from mbcas_loadtest.evaluation.prototype import COLUMNS
 from mbcas_loadtest.evaluation.registration import Registration
+from mbcas_loadtest.evaluation.targets import BURST
 from mbcas_loadtest.rivals.catalog import RIVALS
 from mbcas_loadtest.simulation.system import Rival
 from mbcas_loadtest.workloads.catalog import SCENARIOS
@@ -43,6 +44,7 @@ FULL_NODES = frozenset(
         "cascading-failure",
     }
 )
+SWEPT_TIERS = frozenset({Tier.MUST, Tier.SHOULD, Tier.CUSTOM})
 LONG_SECONDS = 3600
 """Longer scenarios cost too much for everybody's whole sweep."""
 QUICK_SCENARIOS = ("constant", "bursty", "competition-1.3", "periodic-300s")
@@ -73,7 +75,7 @@ def plan(wish: Wish, registration: Registration) -> list[Job]:
         Job(scenario=scenario, system=system, knob=knob, seeds=wish.seeds)
         for scenario in scenarios
         for system in systems
-        for knob in _knobs(RIVALS[system], SCENARIOS[scenario], registration)
+        for knob in _knobs(RIVALS[system], find_scenario(scenario), registration)
     }
     jobs |= set(_larger_clusters(scenarios, systems, wish.seeds, registration))
     return sorted(jobs)
@@ -84,7 +86,7 @@ def plan_quick(registration: Registration) -> list[Job]:
     seeds = registration.tuning_seeds.all()[:QUICK_SEED_COUNT]
     jobs = set()
     for scenario in QUICK_SCENARIOS:
-        tier = SCENARIOS[scenario].tier.value
+        tier = find_scenario(scenario).tier.value
         for system in (registration.system, *registration.family):
             sweep = RIVALS[system].sweep if system == registration.system else ()
             for knob in {*sweep, _operating_point(system, tier, registration)}:
@@ -103,7 +105,7 @@ def plan_quick(registration: Registration) -> list[Job]:
 def full_cluster_jobs(registration: Registration) -> list[Job]:
     """Lists one run of every node of a large cluster, and the sample it is held against."""
     system, scenario = registration.system, FULL_CLUSTER_SCENARIO
-    knob = _operating_point(system, SCENARIOS[scenario].tier.value, registration)
+    knob = _operating_point(system, find_scenario(scenario).tier.value, registration)
     first = FIRST_FULL_CLUSTER_SEED
     return [
         Job(
@@ -121,12 +123,14 @@ def full_cluster_jobs(registration: Registration) -> list[Job]:
 def _knobs(rival: Rival, scenario: Scenario, registration: Registration) -> tuple[float, ...]:
     """Returns the values of a knob to run; none where the system has nothing to show."""
     first_row = {registration.system, *registration.family, registration.base, registration.oracle}
+    if scenario.tier is Tier.TABLE_2:
+        first_row.add(BURST)  # A target asks for its frontier there.
     if rival.name in SHARING_SYSTEMS and scenario.name not in FULL_NODES:
         return ()
     chosen = {rival.default, _operating_point(rival.name, scenario.tier.value, registration)}
     if rival.name in first_row:
         chosen |= {*rival.sweep, *registration.sweeps.get(rival.name, ())}
-    elif scenario.tier in {Tier.MUST, Tier.SHOULD} and scenario.seconds <= LONG_SECONDS:
+    elif scenario.tier in SWEPT_TIERS and scenario.seconds <= LONG_SECONDS:
         chosen |= set(_thinned(rival.sweep))
     if scenario.tier is Tier.TABLE_2:
         chosen |= {knob for _, system, knob in COLUMNS if system == rival.name}
@@ -149,7 +153,7 @@ def _larger_clusters(
     registration: Registration,
 ) -> Iterable[Job]:
     for scenario in scenarios:
-        tier = SCENARIOS[scenario].tier
+        tier = find_scenario(scenario).tier
         if tier is Tier.TABLE_2:
             continue
         for system in (registration.system, *registration.family):

@@ -1,9 +1,11 @@
 """One run to make: a system at one value of its knob, on one scenario, for some seeds."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -14,10 +16,18 @@ from mbcas_loadtest.simulation.outcome import Outcome
 from mbcas_loadtest.simulation.run import RunSettings, simulate
 from mbcas_loadtest.simulation.system import Rival
 from mbcas_loadtest.simulation.world import Declared, World
-from mbcas_loadtest.workloads.catalog import SCENARIOS, draw
+from mbcas_loadtest.workloads.catalog import SCENARIOS
+from mbcas_loadtest.workloads.files import read_scenario
+from mbcas_loadtest.workloads.scenario import Scenario, draw_world
+from mbcas_loadtest.workloads.yaml_lines import ScenarioFileError
 
 DEFAULT_CLUSTER_NODES = 60
-_COMMON_MODULES = ("mbcas_loadtest.simulation.run", "mbcas_loadtest.workloads.catalog")
+FILE_SUFFIXES = (".yaml", ".yml")
+_COMMON_MODULES = (
+    "mbcas_loadtest.simulation.run",
+    "mbcas_loadtest.workloads.catalog",
+    "mbcas_loadtest.workloads.files",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -25,6 +35,7 @@ class Job:
     """What to run. Sorted by scenario first, so that a world is drawn once for many systems."""
 
     scenario: str
+    """A name of the catalog, or the path of a scenario file."""
     seeds: tuple[int, ...]
     cluster_nodes: int = DEFAULT_CLUSTER_NODES
     system: str
@@ -48,23 +59,40 @@ def check_names(scenarios: Sequence[str], systems: Sequence[str]) -> None:
     Raises:
         EvaluationError: Names the first of them, and what there is.
     """
-    for flag, given, known in (
-        ("--scenario", scenarios, SCENARIOS),
-        ("--system", systems, RIVALS),
-    ):
-        for name in given:
-            if name not in known:
-                raise EvaluationError(f"{flag} {name}: must be one of {', '.join(known)}")
+    for name in scenarios:
+        find_scenario(name)
+    for name in systems:
+        if name not in RIVALS:
+            raise EvaluationError(f"--system {name}: must be one of {', '.join(RIVALS)}")
 
 
+@functools.cache
+def find_scenario(name: str) -> Scenario:
+    """Returns a scenario of the catalog or of a file.
+
+    Raises:
+        EvaluationError: There is none; the message says which there are, or what is wrong in it.
+    """
+    if name in SCENARIOS:
+        return SCENARIOS[name]
+    if not name.endswith(FILE_SUFFIXES):
+        known = f"one of {', '.join(SCENARIOS)}, or a file that ends in .yaml"
+        raise EvaluationError(f"--scenario {name}: must be {known}")
+    try:
+        return read_scenario(Path(name))
+    except ScenarioFileError as error:
+        raise EvaluationError(str(error)) from error
+
+
+@functools.cache
 def declared_of(scenario: str) -> Declared:
-    """Returns what a scenario's first test node declares: names, priorities and which is batch."""
-    return draw(scenario, (1000,), seconds=1).declared
+    """Returns what a scenario's first node declares: names, priorities and which is batch."""
+    return draw_world(find_scenario(scenario), (0,), seconds=1).declared
 
 
 def container_hours(job: Job) -> float:
     """Returns how much container time a job simulates."""
-    seconds = job.seconds or SCENARIOS[job.scenario].seconds
+    seconds = job.seconds or find_scenario(job.scenario).seconds
     return len(declared_of(job.scenario).names) * len(job.seeds) * seconds / 3600.0
 
 
@@ -73,10 +101,18 @@ def key_of(job: Job) -> str:
     rival = RIVALS[job.system]
     content = {
         "job": asdict(job),
+        "data": _data_version(job.scenario),
         "code": code_version((*_COMMON_MODULES, module_of(rival))),
         "numpy": np.__version__,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@functools.cache
+def _data_version(scenario: str) -> str:
+    """Returns a hash of the first minute of a draw: it shows files and traces that are others."""
+    world = draw_world(find_scenario(scenario), (0, 1), seconds=60)
+    return hashlib.sha256(world.arrivals_usec.tobytes()).hexdigest()
 
 
 def module_of(rival: Rival) -> str:
@@ -97,7 +133,8 @@ class Worlds:
         wanted = (job.scenario, job.seeds, job.seconds)
         if self._last is None or self._last[0] != wanted:
             self._last = None  # Before the next one is drawn: two may not fit.
-            self._last = (wanted, draw(job.scenario, job.seeds, seconds=job.seconds))
+            world = draw_world(find_scenario(job.scenario), job.seeds, seconds=job.seconds)
+            self._last = (wanted, world)
         return self._last[1]
 
 

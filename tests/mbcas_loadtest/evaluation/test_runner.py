@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mbcas_loadtest.errors import EvaluationError
 from mbcas_loadtest.evaluation import cache as caching
 from mbcas_loadtest.evaluation import grid, jobs, registration, versions
 from mbcas_loadtest.evaluation.cache import Cache
@@ -14,6 +15,17 @@ from mbcas_loadtest.simulation.outcome import Outcome
 from tests.mbcas_loadtest.evaluation import samples
 
 JOB = Job(scenario="constant", system="static", knob=1.0, seeds=(0, 1))
+SHOP = """scenario: shop
+seconds: 60
+warmup_seconds: 0
+node_cpus: 4
+containers:
+  - name: web
+    request_millicores: 1500
+    limit_millicores: 1500
+    load: {kind: constant, mean_millicores: 400}
+    noise: {kind: gamma, cv: 0.3}
+"""
 MORE = [replace(JOB, knob=knob) for knob in (0.5, 1.0, 2.0)]
 
 
@@ -133,6 +145,34 @@ def test_a_systems_change_touches_its_own_runs_and_the_plants_touches_all(
 
     assert (after_captain[0] == before[0], after_captain[1] == before[1]) == (True, False)
     assert (after_plant[0] == before[0], after_plant[1] == before[1]) == (False, False)
+
+
+def test_a_scenario_file_is_run_like_one_of_the_catalog(tmp_path: Path) -> None:
+    path = tmp_path / "shop.yaml"
+    path.write_text(SHOP)
+    job = replace(JOB, scenario=str(path), seconds=10)
+
+    results = run_jobs([job], Cache(tmp_path / "cache"), workers=0)
+
+    assert results.figures[job]["waste"].shape == (2,)
+    before = key_of(job)
+    other = tmp_path / "other.yaml"
+    other.write_text(SHOP.replace("400", "800"))
+    assert key_of(replace(job, scenario=str(other))) != before
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [("nowhere", "constant"), ("nowhere.yaml", "nowhere.yaml"), ("x.yaml", "x.yaml:11: surprise")],
+)
+def test_a_scenario_that_cannot_be_used_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, word: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.yaml").write_text(SHOP + "surprise: 1\n")
+
+    with pytest.raises(EvaluationError, match=word):
+        jobs.check_names([name], [])
 
 
 def test_the_module_of_every_system_is_one_of_ours() -> None:
