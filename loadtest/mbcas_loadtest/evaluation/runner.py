@@ -27,7 +27,7 @@ from mbcas_loadtest.node.tether import die_with_parent
 from mbcas_loadtest.simulation.outcome import Outcome
 
 WORKERS = 2
-GUESSED_HOURS_PER_MINUTE = 5000.0
+GUESSED_HOURS_PER_MINUTE = 1000.0
 """Container-hours a core simulates in a minute, until it was measured on this machine."""
 
 Execute = Callable[[Job], Outcome]
