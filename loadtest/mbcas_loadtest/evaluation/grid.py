@@ -48,7 +48,7 @@ SWEPT_TIERS = frozenset({Tier.MUST, Tier.SHOULD, Tier.CUSTOM})
 LONG_SECONDS = 3600
 """Longer scenarios cost too much for everybody's whole sweep."""
 QUICK_SCENARIOS = ("constant", "bursty", "competition-1.3", "periodic-300s")
-QUICK_SEED_COUNT = 6
+QUICK_SEED_COUNT = 10
 QUICK_SECONDS = 1_800
 """Twenty minutes are counted."""
 FULL_CLUSTER_NODES = 5_000
