@@ -46,7 +46,7 @@ def frontier_svg(found: ScenarioStandings, *, main: Sequence[str], share: float)
     styles = dict(zip(main, _STYLES, strict=False))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=_INCHES)
-        axes = figure.add_axes((0.11, 0.13, 0.66, 0.82))
+        axes = figure.add_axes((0.11, 0.13, 0.62, 0.82))
         axes.axvline(share, color=THROTTLED, lw=0.8, ls=(0, (2, 3)))
         axes.text(share, 1.01, f" {share:.0%}", color=MUTED, va="bottom", ha="center", size=7)
         for standing in found.standings:

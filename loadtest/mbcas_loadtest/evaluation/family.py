@@ -32,8 +32,10 @@ class Test:
 
 
 def family_tests(board: Board, tier: str) -> list[Test]:
-    """Makes the tests of a tier."""
+    """Makes the tests of a tier; none of one that is not registered."""
     registration = board.registration
+    if tier not in registration.scenarios:
+        return []
     made = []
     for rival in registration.family:
         for endpoint in registration.endpoints:

@@ -117,7 +117,7 @@ def make_report(
         frozen_on=frozen.get(file_hash),
         deviations=tuple(deviations),
         versions=_versions(),
-        targets=tuple(targets.find_targets(board, speeds)),
+        targets=tuple(targets.find_targets(board)),
         tests=tuple(test for tier in board.tiers() for test in family_tests(board, tier)),
         scenarios=tuple(standings.scenario_standings(board, entry) for entry in board.entries),
         clusters=tuple(_clusters(board)),

@@ -1,11 +1,10 @@
 """What was to be reached, from evaluation.md F.4 and the issue, and whether it was.
 
 A target that needs a run which did not take place is neither reached nor missed: it says so. What
-no run of this evaluation measures (clearing times, incentives, the fast path on real CPU) is in
-the benchmarks and is not repeated here.
+no run of this evaluation measures (clearing times, incentives, the fast path on real CPU, the speed
+of the simulation) is in the benchmarks and is not repeated here.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -16,10 +15,8 @@ from mbcas_loadtest.pages import wording
 
 ORACLE_15, CAPTAIN = "oracle-15s", "captain-api"
 BURST = "mbcas-burst"
-CORE_HOURS_PER_MINUTE, RIVAL_HOURS_PER_MINUTE = 2000.0, 5000.0
 DEFAULT_TAU = 0.05
 NOT_MEASURED = "not measured in this run"
-CORE_SYSTEMS_PREFIX = "mbcas"
 
 
 class Level(StrEnum):
@@ -40,13 +37,8 @@ class Target:
     """None: not measured in this run."""
 
 
-def find_targets(board: Board, speeds: Mapping[str, float]) -> list[Target]:
-    """Judges all targets.
-
-    Args:
-        board: What ran.
-        speeds: Seconds per container-hour of each system, on one core.
-    """
+def find_targets(board: Board) -> list[Target]:
+    """Judges all targets."""
     return [
         *_steady(board),
         *_moving(board),
@@ -54,7 +46,6 @@ def find_targets(board: Board, speeds: Mapping[str, float]) -> list[Target]:
         *_with_burst_credit(board),
         *_churn(board),
         *_against_vpa(board),
-        *_speeds(speeds),
     ]
 
 
@@ -181,34 +172,6 @@ def _waste(board: Board, scenario: str, system: str) -> float:
     sweep = board.sweep(scenario, system)
     share = board.registration.matched_throttled_ratio
     return np.nan if sweep is None else sweep.matched_mean("waste", share=share)
-
-
-def _speeds(speeds: Mapping[str, float]) -> list[Target]:
-    found = []
-    for asked, least, chosen in (
-        (
-            "MBCAS's core in the loop",
-            CORE_HOURS_PER_MINUTE,
-            {name for name in speeds if name.startswith(CORE_SYSTEMS_PREFIX)},
-        ),
-        (
-            "plant and rivals",
-            RIVAL_HOURS_PER_MINUTE,
-            {name for name in speeds if not name.startswith((CORE_SYSTEMS_PREFIX, "oracle"))},
-        ),
-    ):
-        slowest = max(chosen, key=lambda name: speeds[name], default=None)
-        rate = np.nan if slowest is None else 60.0 / speeds[slowest]
-        found.append(
-            _judged(
-                Level.MUST,
-                f"{asked}: at least {least:,.0f} container-hours in a minute on one core",
-                f"{wording.fixed(rate, 0)} ({slowest}, the slowest)",
-                rate,
-                at_least=least,
-            )
-        )
-    return found
 
 
 def _judged(level: Level, asked: str, shown: str, value: float, *, at_least: float) -> Target:
