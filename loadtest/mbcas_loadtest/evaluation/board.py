@@ -6,11 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from mbcas_core.units import FloatArray
-from mbcas_loadtest.evaluation import frontier, statistics
+from mbcas_loadtest.evaluation import frontier
 from mbcas_loadtest.evaluation.figures import Figures
 from mbcas_loadtest.evaluation.jobs import DEFAULT_CLUSTER_NODES, Job
 from mbcas_loadtest.evaluation.registration import Registration
 from mbcas_loadtest.simulation.system import Rival
+
+
+ORACLE_EXCESS_MAX = 0.01
+"""Share of periods by which an oracle may miss its tau and still count as a bound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,13 +120,15 @@ class Board:
             if nodes == DEFAULT_CLUSTER_NODES
         }
 
-    def compare(
-        self, first: FloatArray | None, second: FloatArray | None
-    ) -> statistics.Paired | None:
-        """Compares two systems where both ran."""
-        if first is None or second is None:
-            return None
-        return statistics.compare(first, second)
+    def oracle_excess(self, scenario: str) -> float:
+        """Returns by how much the oracle throttles more than its tau at its default; NaN: unknown.
+
+        By more than a little, it is no bound: it does not know the plant that it lives in.
+        """
+        oracle = self.registration.oracle
+        sweep, tau = self.sweep(scenario, oracle), self.rivals[oracle].default
+        found = None if sweep is None else sweep.at(tau)
+        return np.nan if found is None else float(found["throttled"].mean()) - tau
 
 
 def best_knob(board: Board, system: str, tier: str) -> float | None:

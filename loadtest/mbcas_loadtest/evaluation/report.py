@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from mbcas_core.units import FloatArray
 from mbcas_loadtest.evaluation import registration as registered
 from mbcas_loadtest.evaluation import standings, targets
-from mbcas_loadtest.evaluation.board import Board, Entry, best_knob
+from mbcas_loadtest.evaluation.board import ORACLE_EXCESS_MAX, Board, Entry, best_knob
 from mbcas_loadtest.evaluation.family import Test, family_tests
 from mbcas_loadtest.evaluation.grid import CLUSTERS
 from mbcas_loadtest.evaluation.prototype import Row, table_rows
@@ -70,6 +70,8 @@ class Report:
     clusters: tuple[ClusterRow, ...]
     full_cluster: FullCluster | None
     table: tuple[Row, ...]
+    unsound_oracle: dict[str, float]
+    """Scenarios in which the oracle throttles more than its tau, and by how much: no bound there."""
     best_knobs: dict[str, dict[str, float]]
     """Of each system and tier, on these seeds: what tuning seeds choose, test seeds report."""
     sources: dict[str, str]
@@ -123,6 +125,12 @@ def make_report(
         clusters=tuple(_clusters(board)),
         full_cluster=full_cluster,
         table=tuple(table_rows(board)),
+        unsound_oracle={
+            entry.name: excess
+            for entry in board.entries
+            if entry.name not in board.registration.short_of_cpu
+            and (excess := board.oracle_excess(entry.name)) > ORACLE_EXCESS_MAX
+        },
         best_knobs=_best_knobs(board),
         sources={name: one.source for name, one in board.rivals.items() if name in systems},
         knobs={name: one.knob for name, one in board.rivals.items() if name in systems},

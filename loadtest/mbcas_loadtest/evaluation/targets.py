@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from mbcas_loadtest.evaluation.board import Board, Sweep
+from mbcas_loadtest.evaluation.board import ORACLE_EXCESS_MAX, Board, Sweep
 from mbcas_loadtest.pages import wording
 
 ORACLE_15, CAPTAIN = "oracle-15s", "captain-api"
@@ -189,6 +189,9 @@ def _sweep(board: Board, load: str, system: str) -> Sweep | None:
 
 
 def _efficiency(board: Board, load: str, system: str) -> float:
+    """Returns used / limit at the matched share; NaN for an oracle that is no bound."""
+    if system == ORACLE_15 and not board.oracle_excess(f"table-2-{load}") <= ORACLE_EXCESS_MAX:
+        return np.nan
     return 1.0 - _matched(board, load, system, "waste")
 
 

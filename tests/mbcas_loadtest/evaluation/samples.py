@@ -126,14 +126,14 @@ def runs(scenario: str = "constant", nodes: int = 60) -> dict[Job, dict[str, Flo
     return made
 
 
-def board(**changes: object) -> Board:
+def board(made: dict[Job, dict[str, FloatArray]] | None = None, **changes: object) -> Board:
     """Builds a board of one scenario, with clusters of two sizes."""
     entry = Entry(name="constant", tier=TIER, title="Constant loads", shows="how calm it stays")
     return Board(
         registration=registration(**changes),
         entries=[entry],
         rivals=rivals(),
-        runs={**runs(), **runs(nodes=600)},
+        runs={**(made or runs()), **runs(nodes=600)},
     )
 
 

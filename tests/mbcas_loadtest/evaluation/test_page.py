@@ -54,6 +54,17 @@ def test_the_tests_of_a_tier_are_ten_adjusted_by_holm() -> None:
     assert min(test.p_holm or 0.0 for test in tests) == pytest.approx(min(1.0, raw[0] * 10))
 
 
+def test_an_oracle_that_throttles_more_than_its_tau_is_no_bound() -> None:
+    made = samples.runs()
+    for job, figures in made.items():
+        if job.system == "oracle-15s":
+            figures["throttled"] = figures["throttled"] + 0.03
+
+    assert samples.board().oracle_excess("constant") == pytest.approx(0.0)
+    assert samples.board(made).oracle_excess("constant") == pytest.approx(0.03)
+    assert report().unsound_oracle == {}
+
+
 def test_a_tier_that_is_not_registered_is_not_tested() -> None:
     assert family_tests(samples.board(scenarios={"T2": ["ramp"]}), samples.TIER) == []
 
