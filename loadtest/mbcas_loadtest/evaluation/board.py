@@ -12,7 +12,6 @@ from mbcas_loadtest.evaluation.jobs import DEFAULT_CLUSTER_NODES, Job
 from mbcas_loadtest.evaluation.registration import Registration
 from mbcas_loadtest.simulation.system import Rival
 
-
 ORACLE_EXCESS_MAX = 0.01
 """Share of periods by which an oracle may miss its tau and still count as a bound."""
 

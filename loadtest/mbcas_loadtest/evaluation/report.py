@@ -71,7 +71,7 @@ class Report:
     full_cluster: FullCluster | None
     table: tuple[Row, ...]
     unsound_oracle: dict[str, float]
-    """Scenarios in which the oracle throttles more than its tau, and by how much: no bound there."""
+    """Scenarios in which the oracle throttles more than its tau, and by how much."""
     best_knobs: dict[str, dict[str, float]]
     """Of each system and tier, on these seeds: what tuning seeds choose, test seeds report."""
     sources: dict[str, str]
