@@ -12,6 +12,7 @@ import numpy as np
 
 from mbcas_core.units import MILLICORES_PER_CORE, MIN_CEILING_MILLICORES, FloatArray
 from mbcas_loadtest.oracles.plan import find_plans
+from mbcas_loadtest.oracles.search import find_known_work
 from mbcas_loadtest.oracles.stays import (
     SLOT_PERIODS,
     SLOT_SECONDS,
@@ -65,11 +66,13 @@ def _plan(world: World, tau_ratio: float, changes_max: int, *, has_burst: bool) 
     limit = np.zeros((slots, m, n))
     served = [place for place in range(n) if not world.declared.batch[place]]
     if slots > 1 and served:
+        known = find_known_work(world)
         stays = [
             find_stays(
-                cut_slots(world, node, place)[:, 1:],
+                cut_slots(known[:, node, place])[:, 1:],
                 threads=float(world.threads[node, place]),
                 max_backlog_usec=float(world.max_backlog_usec[node, place]),
+                request_usec=float(world.request_usec[node, place]),
                 tau_ratio=tau_ratio,
                 has_burst=has_burst,
             )

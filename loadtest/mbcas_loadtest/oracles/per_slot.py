@@ -26,7 +26,7 @@ from mbcas_core.units import (
     BoolArray,
     FloatArray,
 )
-from mbcas_loadtest.oracles.search import Stretch, find_least_limit
+from mbcas_loadtest.oracles.search import Stretch, find_known_work, find_least_limit
 from mbcas_loadtest.plant.recursion import share_by_weight
 from mbcas_loadtest.simulation.system import Actuation, Rival, Seen, Settings, System
 from mbcas_loadtest.simulation.world import PERIODS_PER_SECOND, World
@@ -63,6 +63,7 @@ class PerSlot:
         assert 0.0 <= tau_ratio <= 1.0, "a share of a slot's periods"
         self.interval_periods = slot_seconds * PERIODS_PER_SECOND
         self._world = world
+        self._work_usec = find_known_work(world)
         self._tau_ratio = tau_ratio
         self._has_burst, self._is_shared = has_burst, is_shared
         self._batch: BoolArray = np.array(world.declared.batch, np.bool_)
@@ -83,16 +84,16 @@ class PerSlot:
 
     def _look_ahead(self, seen: Seen) -> Stretch | None:
         world, begin = self._world, seen.period
-        coming = world.arrivals_usec[begin : begin + self.interval_periods]
+        coming = self._work_usec[begin : begin + self.interval_periods]
         if not coming.shape[0]:
             return None
         assert seen.backlog_usec is not None, "the truth includes what waits"
-        seconds = (begin + np.arange(coming.shape[0])) // PERIODS_PER_SECOND
         return Stretch(
-            arrivals_usec=coming * world.exists[seconds][:, np.newaxis],
+            arrivals_usec=coming,
             backlog_usec=seen.backlog_usec[-1] * seen.exists,
             threads=world.threads,
             max_backlog_usec=world.max_backlog_usec,
+            request_usec=world.request_usec,
             applied_millicores=seen.applied.limit_millicores,
             applied_burst_millicores=seen.applied.burst_millicores,
             has_burst=self._has_burst,

@@ -23,7 +23,9 @@ from mbcas_core.units import (
     FloatArray,
     IntArray,
 )
-from mbcas_loadtest.plant.recursion import KEPT_USEC
+from mbcas_loadtest.plant.batch import find_late_share
+from mbcas_loadtest.plant.recursion import mean_kept_usec
+from mbcas_loadtest.simulation.world import PERIODS_PER_SECOND, World
 
 USEC_PER_MILLICORE = CPU_PERIOD_USEC / MILLICORES_PER_CORE
 WRITE_SHARE = 0.5
@@ -46,10 +48,24 @@ class Stretch:
     """(m, n) limits in force before it; another one is written in the first period, which refills
     the quota. None: nothing is written."""
     applied_burst_millicores: FloatArray | None = None
-    kept_usec: float = KEPT_USEC
-    """Runtime that outlives a period on each CPU."""
+    request_usec: FloatArray | float = 0.0
+    """(m, n) mean CPU time of a request."""
+    kept_usec: float | None = None
+    """Runtime that outlives a period; None: what the plant's CPUs keep."""
     has_burst: bool = False
     """Whether unused quota is carried over, up to the quota."""
+
+
+def find_known_work(world: World) -> NDArray[np.float32]:
+    """Returns the work of each period, (periods, m, n), as the plant counts it.
+
+    What comes late counts in the next period; a container that is not there has none.
+    """
+    work = world.arrivals_usec * np.repeat(world.exists, PERIODS_PER_SECOND, axis=0)[:, np.newaxis]
+    late = work * find_late_share(world.request_usec).astype(np.float32)
+    work -= late
+    work[1:] += late[:-1]
+    return work
 
 
 def count_throttled(stretch: Stretch, limit_millicores: FloatArray) -> tuple[IntArray, FloatArray]:
@@ -60,7 +76,16 @@ def count_throttled(stretch: Stretch, limit_millicores: FloatArray) -> tuple[Int
     """
     quota = limit_millicores * USEC_PER_MILLICORE
     burst = quota * float(stretch.has_burst)
-    spare = burst + np.broadcast_to(stretch.threads * stretch.kept_usec, quota.shape)
+    kept = stretch.kept_usec
+    spare = burst + (
+        mean_kept_usec(
+            quota_usec=quota,
+            threads=stretch.threads,
+            request_usec=np.asarray(stretch.request_usec),
+        )
+        if kept is None
+        else kept
+    )
     most, width = quota + spare, np.broadcast_to(stretch.threads * CPU_PERIOD_USEC, quota.shape)
     is_closed = bool(np.isfinite(stretch.max_backlog_usec).any())
     waiting = np.broadcast_to(stretch.backlog_usec, quota.shape).copy()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mbcas_core.units import FloatArray, IntArray
 from mbcas_loadtest.oracles.search import Stretch, count_throttled, find_enough, find_least_limit
-from mbcas_loadtest.simulation.world import PERIODS_PER_SECOND, World
+from mbcas_loadtest.simulation.world import PERIODS_PER_SECOND
 
 SLOT_SECONDS = 15
 SLOT_PERIODS = SLOT_SECONDS * PERIODS_PER_SECOND
@@ -37,10 +37,9 @@ class Stays:
     """(s, g) throttled periods of that stay."""
 
 
-def cut_slots(world: World, node: int, place: int) -> FloatArray:
-    """Returns the work of one container, (SLOT_PERIODS, s); the last slot is filled with zeros."""
-    work = world.arrivals_usec[:, node, place].astype(np.float64)
-    work *= np.repeat(world.exists[:, place], PERIODS_PER_SECOND)
+def cut_slots(known_usec: NDArray[np.floating]) -> FloatArray:
+    """Cuts a container's work (periods,) into (SLOT_PERIODS, s); zeros fill the last slot."""
+    work = known_usec.astype(np.float64)
     slots = -(-work.size // SLOT_PERIODS)
     filled = np.zeros(slots * SLOT_PERIODS)
     filled[: work.size] = work
@@ -53,6 +52,7 @@ def find_stays(
     *,
     threads: float,
     max_backlog_usec: float,
+    request_usec: float,
     tau_ratio: float,
     has_burst: bool,
     levels: int = LEVELS,
@@ -63,6 +63,7 @@ def find_stays(
         work_usec: Arrivals by slot, (k, s).
         threads: Of the container.
         max_backlog_usec: Of its closed loop.
+        request_usec: Mean CPU time of its requests.
         tau_ratio: Around which throttling levels are chosen.
         has_burst: Whether unused quota is carried over.
         levels: How many; they are quantiles of what single slots need.
@@ -73,6 +74,7 @@ def find_stays(
         backlog_usec=np.zeros((s, 1)),
         threads=np.full((s, 1), threads),
         max_backlog_usec=np.full((s, 1), max_backlog_usec),
+        request_usec=request_usec,
         has_burst=has_burst,
     )
     needs = find_least_limit(alone, int(tau_ratio * k + 1e-9))

@@ -40,6 +40,12 @@ LATE_MOST = 0.5
 """Of a period's work, however long its requests are."""
 
 
+def find_late_share(request_usec: FloatArray) -> FloatArray:
+    """Returns the share of a period's work that counts as arriving in the next one."""
+    share: FloatArray = np.minimum(LATE_RATIO * request_usec / CPU_PERIOD_USEC, LATE_MOST)
+    return share
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # Arrays have no single ==.
 class Quota:
     """What is set in each period. Arrays broadcast to (k, m, n): one for all k, or one for each."""
@@ -129,7 +135,7 @@ class Plant:
         self._max_backlog_usec = np.broadcast_to(np.asarray(max_backlog_usec, np.float64), shape)
         self._is_closed = bool(np.isfinite(self._max_backlog_usec).any())
         self._pods = Pods(self._threads, np.arange(shape[1]) if pod is None else pod)
-        self._late_share = np.minimum(LATE_RATIO * self._request_usec / CPU_PERIOD_USEC, LATE_MOST)
+        self._late_share = find_late_share(self._request_usec)
         self._late_usec = np.zeros(shape)
         self._backlog_usec = np.zeros(shape)
         self._carried_usec = np.zeros(shape)

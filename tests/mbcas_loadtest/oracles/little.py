@@ -4,7 +4,7 @@ import numpy as np
 
 from mbcas_core.events import PriorityClass
 from mbcas_core.units import FloatArray, IntArray
-from mbcas_loadtest.plant.recursion import PlantInput, idle_state, step
+from mbcas_loadtest.plant.recursion import PlantInput, idle_state, mean_kept_usec, step
 from mbcas_loadtest.simulation.system import Seen, Settings
 from mbcas_loadtest.simulation.world import Declared, World
 
@@ -27,6 +27,7 @@ def run_alone(
     threads: float,
     backlog_usec: float = 0.0,
     max_backlog_usec: float = np.inf,
+    request_usec: float = 0.0,
     has_burst: bool = False,
 ) -> tuple[int, float]:
     """Runs one container alone, period by period.
@@ -45,7 +46,11 @@ def run_alone(
             quota_written=np.zeros(1, np.bool_),
             threads=np.array([threads]),
             weight=np.ones(1),
-            kept_usec=1_000.0 * threads,
+            kept_usec=mean_kept_usec(
+                quota_usec=quota,
+                threads=np.array([threads]),
+                request_usec=np.array([request_usec]),
+            ),
         )
         before = state.nr_throttled
         state = step(state, given, cpus=1_000.0)

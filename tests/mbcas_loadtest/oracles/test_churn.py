@@ -8,7 +8,7 @@ import pytest
 from mbcas_core.units import FloatArray, IntArray
 from mbcas_loadtest.oracles.churn import Churn
 from mbcas_loadtest.oracles.plan import count_changes, find_plans, plan_at
-from mbcas_loadtest.oracles.search import Stretch
+from mbcas_loadtest.oracles.search import Stretch, find_known_work
 from mbcas_loadtest.oracles.stays import (
     WAIT_SLOTS_MAX,
     Stays,
@@ -137,12 +137,14 @@ def test_a_plan_keeps_its_promise_when_it_is_run_in_one_piece() -> None:
 
     oracle = Churn(world, 0.05, changes_per_hour=120)
 
+    known = find_known_work(world)
     limit, waits, throttled = oracle.limit_millicores[:, 0, 0], 0.0, 0
     for slot in range(1, 10):
         more, waits = run_alone(
-            work[150 * slot : 150 * (slot + 1), 0, 0],
+            known[150 * slot : 150 * (slot + 1), 0, 0],
             float(limit[slot]),
             threads=4.0,
+            request_usec=5_000.0,
             backlog_usec=waits,
         )
         throttled += more
@@ -152,10 +154,16 @@ def test_a_plan_keeps_its_promise_when_it_is_run_in_one_piece() -> None:
 
 def test_levels_hold_what_single_slots_need_and_one_that_throttles_nothing() -> None:
     world = make_world(draw_stretch(5, 600, (1, 1)))
-    slots = cut_slots(world, 0, 0)
+    slots = cut_slots(find_known_work(world)[:, 0, 0])
 
     stays = find_stays(
-        slots, threads=4.0, max_backlog_usec=np.inf, tau_ratio=0.05, has_burst=False, levels=6
+        slots,
+        threads=4.0,
+        max_backlog_usec=np.inf,
+        request_usec=0.0,
+        tau_ratio=0.05,
+        has_burst=False,
+        levels=6,
     )
 
     assert slots.shape == (150, 4)

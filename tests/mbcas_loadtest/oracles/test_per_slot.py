@@ -8,7 +8,7 @@ import pytest
 from mbcas_core.events import PriorityClass
 from mbcas_core.units import FloatArray
 from mbcas_loadtest.oracles.per_slot import PerSlot, share_node
-from mbcas_loadtest.oracles.search import Stretch, find_least_limit
+from mbcas_loadtest.oracles.search import Stretch, find_known_work, find_least_limit
 from tests.mbcas_loadtest.oracles.little import draw_stretch, make_world, see, settings
 
 
@@ -29,10 +29,11 @@ def test_it_looks_at_the_next_slot_and_at_what_waits() -> None:
     limit = _limit(oracle, 20, waits)
 
     known = Stretch(
-        arrivals_usec=work[20:40],
+        arrivals_usec=find_known_work(world)[20:40],
         backlog_usec=waits,
         threads=world.threads,
         max_backlog_usec=world.max_backlog_usec,
+        request_usec=world.request_usec,
         applied_millicores=np.full((2, 1), 777.0),
         applied_burst_millicores=np.zeros((2, 1)),
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mbcas_loadtest.oracles.search import Stretch, count_throttled, find_least_limit
-from mbcas_loadtest.plant.recursion import PlantInput, idle_state, step
+from mbcas_loadtest.plant.recursion import PlantInput, idle_state, mean_kept_usec, step
 from tests.mbcas_loadtest.oracles.little import draw_stretch, run_alone
 
 SHAPE = (2, 2)
@@ -122,7 +122,9 @@ def test_a_write_is_the_plants(*, has_burst: bool) -> None:
             quota_written=((limits != 300.0) | (burst != 300.0)) & (period == 0),
             threads=stretch.threads,
             weight=np.ones(limits.shape),
-            kept_usec=1_000.0 * stretch.threads,
+            kept_usec=mean_kept_usec(
+                quota_usec=limits * 100.0, threads=stretch.threads, request_usec=np.zeros(SHAPE)
+            ),
         )
         state = step(state, given, cpus=1_000.0)
     np.testing.assert_array_equal(throttled, state.nr_throttled)
