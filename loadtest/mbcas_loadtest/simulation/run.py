@@ -213,6 +213,7 @@ class _Run:
             cpus=declared.cpus,
             threads=world.threads,
             max_backlog_usec=world.max_backlog_usec,
+            request_usec=world.request_usec,
             pod=declared.pod if several else None,
         )
         moved = np.any(world.exists[1:] != world.exists[:-1], axis=1)

@@ -39,7 +39,12 @@ def moving(seen: Seen) -> Settings:
 
 def by_hand(given: World) -> tuple[FloatArray, FloatArray]:
     """Usage and throttled periods of `moving` written directly, one period after the other."""
-    plant = Plant(given.shape, cpus=given.declared.cpus, threads=given.threads)
+    plant = Plant(
+        given.shape,
+        cpus=given.declared.cpus,
+        threads=given.threads,
+        request_usec=given.request_usec,
+    )
     usage, throttled = np.zeros(given.shape), np.zeros(given.shape)
     limit = np.full(given.shape, 500.0)
     for period, arrivals in enumerate(given.arrivals_usec.astype(np.float64)):
@@ -120,7 +125,8 @@ def test_sums_are_those_of_the_definition() -> None:
     """400m of one CPU, declared 500m, cut to 300m: 100m are denied and wait, nothing starves."""
     given = world((400.0,), declared=declare((500,), (300,), cpus=1), seconds=10)
 
-    sums = simulate(given, Scripted(nothing).rival(), 0.0).measured
+    liquid = replace(given, request_usec=np.zeros(given.shape))
+    sums = simulate(liquid, Scripted(nothing).rival(), 0.0).measured
 
     assert sums.usage_core_seconds[0, 0] == pytest.approx(3.0)
     assert sums.limit_core_seconds[0, 0] == pytest.approx(3.0)
