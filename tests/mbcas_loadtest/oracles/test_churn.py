@@ -137,7 +137,7 @@ def test_a_plan_keeps_its_promise_when_it_is_run_in_one_piece() -> None:
 
     oracle = Churn(world, 0.05, changes_per_hour=120)
 
-    known = find_known_work(world)
+    known = find_known_work(world).astype(np.float64)
     limit, waits, throttled = oracle.limit_millicores[:, 0, 0], 0.0, 0
     for slot in range(1, 10):
         more, waits = run_alone(
