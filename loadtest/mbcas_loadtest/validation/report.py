@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from rich.console import Console
 from rich.table import Table
 
@@ -126,6 +127,9 @@ def picture(results: Sequence[Compared]) -> str:
             ],
             "P99 delay, ms",
         )
+        for axis in (delay.xaxis, delay.yaxis):  # Powers would need a typesetter.
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_formatter(NullFormatter())
         missed = sum(any(off.is_missed for off in offs) for _, offs in judged)
         title = f"Plant against kernel: {len(judged) - missed} of {len(judged)} points hold"
         return labelled_svg(figure, title)
