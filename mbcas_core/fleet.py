@@ -33,6 +33,8 @@ class Nodes(Table):
     allocatable: IntArray = column()
     unmanaged: IntArray = column()
     cpu_count: IntArray = column(fill=1)
+    cluster: IntArray = column()
+    """Its place in `State.budgets`."""
     patches_pods: BoolArray = column(np.bool_, fill=False)
     report_time: FloatArray = column(np.float64, fill=-np.inf)
     next_round: FloatArray = column(np.float64, fill=np.inf)

@@ -33,6 +33,7 @@ def attach(state: State, event: NodeAttached) -> list[Effect]:
         except FleetFullError as error:
             state.counts["nodes_refused"] += 1
             return [Notice(node=event.node, event="node refused", detail=f"reason={error}")]
+        state.join_cluster(node)
     rows = fleet.rows_of_node(node)
     forget_orders(state, rows)
     state.counters.known[rows] = False

@@ -143,7 +143,8 @@ class _Patch:
         if self.result.status == TOO_MANY_REQUESTS:
             asked = self.result.retry_after_seconds
             pause = PAUSE_SECONDS if asked is None else min(asked, PAUSE_MAX_SECONDS)
-            state.budget.pause(until_seconds=self.now + pause)
+            cluster = int(state.fleet.nodes.cluster[state.fleet.rows.node[row]])
+            state.budgets[cluster].pause(until_seconds=self.now + pause)
             self._settle(0.0)
             return []
         change, of_namespace = self._change(), self._is_of_namespace()

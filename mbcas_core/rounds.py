@@ -8,6 +8,7 @@ iteration has a fixed order.
 
 import math
 import zlib
+from collections.abc import Callable
 from typing import assert_never
 
 import numpy as np
@@ -39,16 +40,24 @@ FORGET_SECONDS = 3600.0
 class Rounds:
     """Every node, pod and container this server knows, and what is decided about them."""
 
-    def __init__(self, parameters: Parameters, *, share: PodShare | None = None) -> None:
+    def __init__(
+        self,
+        parameters: Parameters,
+        *,
+        share: PodShare | None = None,
+        cluster_of: Callable[[str], int] | None = None,
+    ) -> None:
         """Starts without nodes.
 
         Args:
             parameters: What can be tuned.
             share: How pods share reservations, for comparisons with other rules (README); None:
                 by `market.clearing.clear`.
+            cluster_of: The number of the cluster of a node's name, for simulations of several side
+                by side, each with its resize budget; None: all nodes are of one.
         """
         self.parameters = parameters
-        self.state = State(parameters, share=share)
+        self.state = State(parameters, share=share, cluster_of=cluster_of)
 
     @property
     def counters(self) -> dict[str, int]:
@@ -134,10 +143,11 @@ def _give_up_orders(state: State, now: float) -> list[Effect]:
 
 def _refill(state: State, now: float) -> None:
     parameters, nodes = state.parameters, state.fleet.nodes
-    rate = parameters.resize_budget_per_second
-    if rate is None:
-        rate = cluster_rate(state.fleet.node_count)
-    state.budget.refill(rate_per_second=rate, now_seconds=now)
+    for cluster, budget in state.budgets.items():
+        rate = parameters.resize_budget_per_second
+        if rate is None:
+            rate = cluster_rate(int(np.sum(nodes.alive & (nodes.cluster == cluster))))
+        budget.refill(rate_per_second=rate, now_seconds=now)
     elapsed = max(now - state.tick_time, 0.0)
     own = np.where(
         nodes.fast_kubelet,

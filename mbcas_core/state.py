@@ -1,6 +1,7 @@
 """Everything the core knows, in one place: the tables, the budget and the counts."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -124,8 +125,16 @@ class PodShare(Protocol):
 class State:
     """What `rounds.handle` reads and changes."""
 
-    def __init__(self, parameters: Parameters, *, share: PodShare | None = None) -> None:
+    def __init__(
+        self,
+        parameters: Parameters,
+        *,
+        share: PodShare | None = None,
+        cluster_of: Callable[[str], int] | None = None,
+    ) -> None:
         self.parameters = parameters
+        self.cluster_of = cluster_of
+        """The cluster of a node's name, where there are several."""
         self.share = share
         """None: `market.clearing.clear`."""
         self.counters = CounterTable()
@@ -153,7 +162,8 @@ class State:
             max_nodes=parameters.max_nodes,
             max_rows=parameters.max_containers,
         )
-        self.budget = ResizeBudget()
+        self.budgets: dict[int, ResizeBudget] = {}
+        """Of each cluster, which has an API server of its own; without `cluster_of` one."""
         self.counts: Counter[str] = Counter()
         self.tick_count = 0
         self.frozen = False
@@ -165,6 +175,12 @@ class State:
         self.tick_time = 0.0
         self.recalled: Recalled = Recalled()
         """What an earlier server had learned of containers that have not appeared yet."""
+
+    def join_cluster(self, node: int) -> None:
+        """Finds out whose resize budget a new node draws from."""
+        cluster = 0 if self.cluster_of is None else self.cluster_of(self.fleet.node_names[node])
+        self.fleet.nodes.cluster[node] = cluster
+        self.budgets.setdefault(cluster, ResizeBudget())
 
     def hard_quota(self, rows: IntArray) -> BoolArray:
         """True where a row has one number."""

@@ -5,7 +5,7 @@ dropped, never grow: because its pod was patched a moment ago, because there is 
 because the sums do not add up, which would be a bug and is counted as one.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,20 +132,24 @@ def _fund(state: State, changes: Changes, allowed: BoolArray, lane: Lane) -> Boo
     together = facts.kube[changes.rows]
     funded = ~costs
     paid: set[int] = set()
-    taken = 0
+    taken: Counter[int] = Counter()
     order = np.flatnonzero(costs)
     order = order[np.argsort(-changes.value[order], kind="stable")]
     emergency = lane == Lane.EMERGENCY
-    left = state.budget.available(emergency=emergency)
+    left = {
+        cluster: budget.available(emergency=emergency) for cluster, budget in state.budgets.items()
+    }
     for i in order.tolist():  # At most one budget's worth of orders is sent, so this is short.
+        cluster = int(nodes.cluster[node[i]])
         if together[i] and int(pod[i]) in paid:
             funded[i] = True
-        elif taken < left and nodes.order_tokens[node[i]] >= 1.0:
+        elif taken[cluster] < left[cluster] and nodes.order_tokens[node[i]] >= 1.0:
             nodes.order_tokens[node[i]] -= 1.0
-            taken += 1
+            taken[cluster] += 1
             paid.add(int(pod[i]))
             funded[i] = True
-    state.budget.take(taken, emergency=emergency)
+    for cluster, count in taken.items():
+        state.budgets[cluster].take(count, emergency=emergency)
     return funded
 
 

@@ -3,7 +3,8 @@
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import numpy as np
 from mbcas_loadtest.errors import EvaluationError
 from mbcas_loadtest.evaluation.versions import code_version
 from mbcas_loadtest.rivals.catalog import RIVALS
+from mbcas_loadtest.simulation import mbcas
 from mbcas_loadtest.simulation.outcome import Outcome
-from mbcas_loadtest.simulation.run import RunSettings, simulate
+from mbcas_loadtest.simulation.run import RunSettings, simulate_together
 from mbcas_loadtest.simulation.system import Rival
 from mbcas_loadtest.simulation.world import Declared, World
 from mbcas_loadtest.workloads.catalog import SCENARIOS
@@ -22,6 +24,10 @@ from mbcas_loadtest.workloads.scenario import Scenario, draw_world
 from mbcas_loadtest.workloads.yaml_lines import ScenarioFileError
 
 DEFAULT_CLUSTER_NODES = 60
+BATCH_WORLDS = 13
+"""Simulated together: half of the registered scenarios, so that an interrupted run loses little."""
+WORLDS_BYTES_MAX = 1 << 30
+CORE_SYSTEMS = frozenset(entry.name for entry in mbcas.ENTRIES)
 FILE_SUFFIXES = (".yaml", ".yml")
 _COMMON_MODULES = (
     "mbcas_loadtest.simulation.run",
@@ -123,22 +129,48 @@ def module_of(rival: Rival) -> str:
 
 
 class Worlds:
-    """Keeps the last world that was drawn: it may be a gigabyte, and jobs come sorted."""
+    """Keeps the worlds that were drawn last: many jobs ask for the same."""
 
-    def __init__(self) -> None:
-        self._last: tuple[object, World] | None = None
+    def __init__(self, *, bytes_max: int = WORLDS_BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._known: dict[object, World] = {}
+        """By what was asked for, the one that was used last at the end."""
 
     def get(self, job: Job) -> World:
         """Returns the job's world."""
         wanted = (job.scenario, job.seeds, job.seconds)
-        if self._last is None or self._last[0] != wanted:
-            self._last = None  # Before the next one is drawn: two may not fit.
+        world = self._known.pop(wanted, None)
+        if world is None:
+            while sum(one.arrivals_usec.nbytes for one in self._known.values()) > self._bytes_max:
+                self._known.pop(next(iter(self._known)))
             world = draw_world(find_scenario(job.scenario), job.seeds, seconds=job.seconds)
-            self._last = (wanted, world)
-        return self._last[1]
+        self._known[wanted] = world
+        return world
 
 
-def run_job(job: Job, worlds: Worlds) -> Outcome:
-    """Runs one job."""
-    settings = RunSettings(cluster_nodes=job.cluster_nodes, series_node=job.series_node)
-    return simulate(worlds.get(job), RIVALS[job.system], job.knob, settings=settings)
+def run_jobs_together(jobs: Sequence[Job], worlds: Worlds) -> list[Outcome]:
+    """Runs jobs that are alike but for their scenario: see `batches`."""
+    one = jobs[0]
+    settings = RunSettings(cluster_nodes=one.cluster_nodes, series_node=one.series_node)
+    drawn = [worlds.get(job) for job in jobs]
+    return simulate_together(drawn, RIVALS[one.system], one.knob, settings=settings)
+
+
+def batches(jobs: Iterable[Job]) -> list[tuple[Job, ...]]:
+    """Sorts jobs into such as are run together: MBCAS decides for several worlds at once.
+
+    The batches come first, since they take long.
+    """
+    alike: dict[object, list[Job]] = defaultdict(list)
+    alone: list[tuple[Job, ...]] = []
+    for job in sorted(jobs):
+        if job.system in CORE_SYSTEMS and job.series_node is None:
+            alike[job.system, job.knob, job.cluster_nodes, job.seeds, job.seconds].append(job)
+        else:
+            alone.append((job,))
+    together = [
+        tuple(own[start : start + BATCH_WORLDS])
+        for own in alike.values()
+        for start in range(0, len(own), BATCH_WORLDS)
+    ]
+    return together + alone

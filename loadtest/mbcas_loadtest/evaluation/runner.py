@@ -7,7 +7,7 @@ the jobs that were in progress, and goes on from there when it is started again.
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import process_time
@@ -18,10 +18,11 @@ from mbcas_loadtest.evaluation.figures import Figures, figures
 from mbcas_loadtest.evaluation.jobs import (
     Job,
     Worlds,
+    batches,
     container_hours,
     declared_of,
     key_of,
-    run_job,
+    run_jobs_together,
 )
 from mbcas_loadtest.node.tether import die_with_parent
 from mbcas_loadtest.simulation.outcome import Outcome
@@ -119,7 +120,7 @@ def _run_here(jobs: Mapping[Job, str], cache: Cache, execute: Execute | None) ->
     worlds = Worlds()
     for job, key in jobs.items():
         started = process_time()
-        outcome = execute(job) if execute is not None else run_job(job, worlds)
+        outcome = execute(job) if execute is not None else run_jobs_together([job], worlds)[0]
         cache.store(key, outcome)
         yield Done(job=job, cpu_seconds=process_time() - started)
 
@@ -131,21 +132,36 @@ def _run_apart(jobs: Mapping[Job, str], cache: Cache, workers: int) -> Iterator[
     with ProcessPoolExecutor(
         workers, mp_context=context, initializer=_prepare, initargs=(cache.folder,)
     ) as pool:
-        futures: dict[Future[float], Job] = {
-            pool.submit(_work, job, key): job for job, key in jobs.items()
-        }
+        futures = {_submit(pool, batch, jobs): batch for batch in batches(jobs)}
         try:
-            for future in as_completed(futures):
-                error = future.exception()
-                yield Done(
-                    job=futures[future],
-                    cpu_seconds=future.result() if error is None else 0.0,
-                    error=None if error is None else f"{type(error).__name__}: {error}",
-                )
+            while futures:
+                for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                    batch = futures.pop(future)
+                    if future.exception() is not None and len(batch) > 1:
+                        # Whose fault it is shows when each is alone.
+                        futures |= {_submit(pool, (job,), jobs): (job,) for job in batch}
+                    else:
+                        yield from _tell(batch, future)
         except (KeyboardInterrupt, GeneratorExit):
             for process in multiprocessing.active_children():
                 process.kill()  # What they had finished is kept.
             raise
+
+
+def _submit(
+    pool: ProcessPoolExecutor, batch: tuple[Job, ...], keys: Mapping[Job, str]
+) -> "Future[float]":
+    return pool.submit(_work, batch, [keys[job] for job in batch])
+
+
+def _tell(batch: tuple[Job, ...], future: "Future[float]") -> Iterator[Done]:
+    error = future.exception()
+    hours = sum(container_hours(job) for job in batch)
+    for job in batch:
+        if error is None:
+            yield Done(job=job, cpu_seconds=future.result() * container_hours(job) / hours)
+        else:
+            yield Done(job=job, error=f"{type(error).__name__}: {error}")
 
 
 @dataclass(slots=True)
@@ -165,12 +181,13 @@ def _prepare(folder: Path) -> None:
     _WORKER.cache = Cache(folder)
 
 
-def _work(job: Job, key: str) -> float:
-    """Runs a job in a process of the pool and keeps its outcome; returns the CPU time it took."""
+def _work(batch: tuple[Job, ...], keys: Sequence[str]) -> float:
+    """Runs jobs in a process of the pool and keeps their outcomes; returns the CPU time it took."""
     assert _WORKER.cache is not None, "prepared when the process began"
-    if key_of(job) != key:
+    if [key_of(job) for job in batch] != list(keys):
         raise EvaluationError("its code changed while the evaluation began: run it again")
     started = process_time()
-    outcome = run_job(job, _WORKER.worlds)
-    _WORKER.cache.store(key, outcome)
+    outcomes = run_jobs_together(batch, _WORKER.worlds)
+    for key, outcome in zip(keys, outcomes, strict=True):
+        _WORKER.cache.store(key, outcome)
     return process_time() - started

@@ -1,7 +1,7 @@
 """The plant for long simulations: many periods of many nodes, in place.
 
-The arithmetic is that of `recursion.step`, with pods; what can wait for the end of a run of periods
-is done there at once. How a simulation uses it, k periods at a time (10 are a second):
+The arithmetic is that of `recursion.step`, with pods, compiled (`kernels`). How a simulation uses
+it, k periods at a time (10 are a second):
 
     plant = Plant((m, n), cpus=world.declared.cpus, threads=world.threads, weight=weight,
                   max_backlog_usec=world.max_backlog_usec, request_usec=world.request_usec,
@@ -17,18 +17,15 @@ not written costs nothing and changes nothing.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mbcas_core.units import CPU_PERIOD_USEC, BoolArray, FloatArray, IntArray
-from mbcas_loadtest.plant.pods import Pods
-from mbcas_loadtest.plant.recursion import (
-    lost_time_usec,
-    mean_kept_usec,
-    rewrite,
-    share_by_weight,
-)
+from mbcas_loadtest.plant.kernels import Periods, Pods, State, Told, run_periods
+
+Entry = TypeVar("Entry", bound=np.generic)
 
 LATE_RATIO = 0.25
 """Share of a period's work that is in service at its end, for requests as long as the period: half
@@ -63,43 +60,6 @@ class Quota:
     """(k,) of each period, over when quotas are written in it; None: spread evenly."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # Arrays have no single ==.
-class Periods:
-    """What k periods did, (k, m, n) each; arrays of its own, which nobody overwrites."""
-
-    admitted_usec: FloatArray
-    """Work that arrived and can be done by then: what a closed loop did not send is not in it."""
-    usage_usec: FloatArray
-    throttled: BoolArray
-    """By its own quota: the kernel does not count a child that its pod's quota held back."""
-    throttled_usec: FloatArray
-    """Summed over the CPUs that it would have used: may exceed the period."""
-    timer_ran: BoolArray
-    """The periods that the kernel counts in nr_periods."""
-    bursts: BoolArray
-    """The periods that the kernel counts in nr_bursts."""
-    backlog_usec: FloatArray
-    """At the end of each period."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # Arrays have no single ==.
-class _Told:
-    """What is set in each of k periods, (k, m, n)."""
-
-    quota_usec: FloatArray
-    limited: BoolArray
-    spare_usec: FloatArray
-    """What may be carried over, 0 where there is no quota."""
-    most_usec: FloatArray
-    granted_usec: FloatArray
-    """What the writes of one setting add."""
-    written: BoolArray
-    is_written: BoolArray
-    """(k,) whether anything is."""
-    write_share: FloatArray
-    """(k,)."""
-
-
 class Plant:
     """m nodes of n containers, and what outlives a period in them."""
 
@@ -127,169 +87,115 @@ class Plant:
                 runtime its CPUs keep. 0: work is a liquid.
             pod: (n,) number of each container's pod, ascending from 0; None: a pod each.
         """
-        self._capacity_usec = cpus * CPU_PERIOD_USEC
-        self._threads = np.broadcast_to(np.asarray(threads, np.float64), shape)
-        self._width_usec = self._threads * CPU_PERIOD_USEC
-        self._request_usec = np.broadcast_to(np.asarray(request_usec, np.float64), shape)
-        self.weight: FloatArray = np.broadcast_to(np.asarray(weight, np.float64), shape).copy()
-        self._max_backlog_usec = np.broadcast_to(np.asarray(max_backlog_usec, np.float64), shape)
-        self._is_closed = bool(np.isfinite(self._max_backlog_usec).any())
-        self._pods = Pods(self._threads, np.arange(shape[1]) if pod is None else pod)
-        self._late_share = find_late_share(self._request_usec)
-        self._late_usec = np.zeros(shape)
-        self._backlog_usec = np.zeros(shape)
-        self._carried_usec = np.zeros(shape)
-        self._was_active = np.zeros(shape, np.bool_)
+        of_pod = np.arange(shape[1]) if pod is None else pod
+        self._shape = shape
+        self._pods = Pods(
+            threads=_full(threads, shape),
+            request_usec=_full(request_usec, shape),
+            max_backlog_usec=_full(max_backlog_usec, shape),
+            late_share=_full(find_late_share(_full(request_usec, shape)), shape),
+            pod=np.ascontiguousarray(of_pod, np.int64),
+            capacity_usec=float(cpus * CPU_PERIOD_USEC),
+        )
+        self._state = State(
+            weight=_full(weight, shape),
+            backlog_usec=np.zeros(shape),
+            late_usec=np.zeros(shape),
+            carried_usec=np.zeros(shape),
+            was_active=np.zeros(shape, np.bool_),
+            pod_carried_usec=np.zeros((shape[0], int(of_pod[-1]) + 1)),
+        )
+        self.weight: FloatArray = self._state.weight
         self._periods = 0
 
     @property
     def backlog_usec(self) -> FloatArray:
         """Work that waits now, (m, n)."""
-        return self._backlog_usec
+        return self._state.backlog_usec
 
-    def run(self, arrivals_usec: NDArray[np.floating], quota: Quota) -> Periods:
+    def run(
+        self,
+        arrivals_usec: NDArray[np.floating],
+        quota: Quota,
+        *,
+        done: Periods | None = None,
+        first: int = 0,
+    ) -> Periods:
         """Runs k periods.
 
         Args:
             arrivals_usec: New work of each period, (k, m, n), from 0.
             quota: What is set meanwhile.
+            done: Where they are put, from period `first` on; None: arrays of their own.
+            first: See there.
+
+        Returns:
+            `done`.
         """
-        arrivals = self._arriving(arrivals_usec)
-        shape = arrivals.shape
-        told = self._tell(quota, shape)
-        pods = None
-        if quota.pod_quota_usec is not None:
-            pods = self._pods
-            pods.set(quota.pod_quota_usec, quota.pod_burst_usec, count=shape[0])
-        runtime, runnable, served = np.empty(shape), np.empty(shape), np.empty(shape)
-        backlog, dropped = np.empty(shape), np.zeros(shape)
-        waiting, carried = self._backlog_usec, self._carried_usec
-        for i in range(shape[0]):
-            work = np.add(waiting, arrivals[i], out=backlog[i])
-            has = np.add(carried, told.quota_usec[i], out=runtime[i])
-            np.minimum(has, told.most_usec[i], out=has)
-            can = np.minimum(work, self._width_usec, out=runnable[i])
-            if told.is_written[i]:
-                self._rewrite(i, told, has, can, work - (1 - told.write_share[i]) * arrivals[i])
-            gets = np.minimum(can, has, out=served[i])
-            if pods is not None:
-                pods.hold(gets, i)
-            self._contend(gets)
-            if pods is not None:
-                pods.settle(gets, i)
-            waiting = np.subtract(work, gets, out=work)
-            if self._is_closed:
-                np.subtract(waiting, self._max_backlog_usec, out=dropped[i])
-                np.maximum(dropped[i], 0.0, out=dropped[i])
-                np.subtract(waiting, dropped[i], out=waiting)
-            np.subtract(has, gets, out=carried)
-            np.minimum(carried, told.spare_usec[i], out=carried)
-        self._backlog_usec = waiting.copy()
-        admitted = arrivals - dropped
-        throttled = (runtime < runnable) & (served >= runtime)
-        active = runnable > 0
-        was_active = np.concatenate([self._was_active[np.newaxis], active[:-1]])
-        self._was_active = active[-1].copy()
-        return Periods(
-            admitted_usec=admitted,
-            usage_usec=served,
-            throttled=throttled,
-            throttled_usec=self._lost_usec(throttled, runtime, runnable, backlog, admitted),
-            timer_ran=told.limited & (active | was_active),
-            bursts=told.limited & (served > told.quota_usec),
-            backlog_usec=backlog,
-        )
+        count = len(arrivals_usec)
+        if done is None:
+            done = empty_periods((count, *self._shape))
+        told = self._tell(quota, count)
+        arrivals = np.ascontiguousarray(arrivals_usec, np.float64)
+        run_periods(self._pods, self._state, told, arrivals, first, done)
+        return done
 
     def forget(self, gone: BoolArray) -> None:
         """Empties containers (m, n) that are gone: no work waits, no runtime is carried over."""
-        self._backlog_usec[gone] = 0.0
-        self._late_usec[gone] = 0.0
-        self._carried_usec[gone] = 0.0
-        self._was_active[gone] = False
+        state = self._state
+        for left in (state.backlog_usec, state.late_usec, state.carried_usec):
+            left[gone] = 0.0
+        state.was_active[gone] = False
 
-    def _tell(self, quota: Quota, shape: tuple[int, ...]) -> "_Told":
-        """Works out once what the periods need."""
-        quota_usec = np.broadcast_to(quota.quota_usec, shape)
-        limited = np.isfinite(quota_usec)
-        kept = mean_kept_usec(
-            quota_usec=quota_usec, threads=self._threads, request_usec=self._request_usec
+    def _tell(self, quota: Quota, count: int) -> Told:
+        nodes, pods = self._state.pod_carried_usec.shape
+        of_pods, shares = quota.pod_quota_usec, quota.write_share
+        nothing: FloatArray = np.zeros((0, nodes, pods))
+        told = Told(
+            quota_usec=_rows(quota.quota_usec, self._shape),
+            burst_usec=_rows(quota.burst_usec, self._shape),
+            written=_rows(quota.written, self._shape),
+            pod_quota_usec=nothing if of_pods is None else _rows(of_pods, (nodes, pods)),
+            pod_burst_usec=_rows(
+                np.zeros(()) if quota.pod_burst_usec is None else quota.pod_burst_usec,
+                (nodes, pods),
+            ),
+            write_share=self._write_shares(count) if shares is None else _full(shares, (count,)),
         )
-        spare = np.where(limited, quota.burst_usec + kept, 0.0)
-        written = np.broadcast_to(quota.written, shape) & limited
-        shares = quota.write_share
-        told = _Told(
-            quota_usec=quota_usec,
-            limited=limited,
-            spare_usec=spare,
-            most_usec=quota_usec + spare,
-            granted_usec=np.where(np.asarray(quota.burst_usec) > 0, 2, 1) * quota_usec,
-            written=written,
-            is_written=np.asarray(written.any(axis=(1, 2))),
-            write_share=self._write_shares(shape[0]) if shares is None else shares,
-        )
-        self._periods += shape[0]
+        self._periods += count
         return told
-
-    def _rewrite(
-        self,
-        period: int,
-        told: "_Told",
-        runtime: FloatArray,
-        runnable: FloatArray,
-        there: FloatArray,
-    ) -> None:
-        """Refills in place what is written in this period, when so much work had been there."""
-        rewritten, reached = rewrite(
-            runtime=runtime,
-            runnable=runnable,
-            there=there,
-            granted=told.granted_usec[period],
-            most=told.most_usec[period],
-            width=self._width_usec,
-            write_share=told.write_share[period],
-        )
-        np.copyto(runtime, rewritten, where=told.written[period])
-        np.copyto(runnable, reached, where=told.written[period])
 
     def _write_shares(self, count: int) -> FloatArray:
         """Returns moments that fall anywhere in a period, evenly over many periods."""
         numbers = np.arange(self._periods, self._periods + count, dtype=np.float64)
         return np.mod(numbers * GOLDEN, 1.0)
 
-    def _arriving(self, arrivals_usec: NDArray[np.floating]) -> FloatArray:
-        """Returns the work that can be done in each period: what is late counts in the next."""
-        there = arrivals_usec.astype(np.float64)
-        late = there * self._late_share
-        there -= late
-        there[0] += self._late_usec
-        there[1:] += late[:-1]
-        self._late_usec = late[-1]
-        return there
 
-    def _contend(self, wanted: FloatArray) -> None:
-        """Shares the CPUs of the nodes that have too few, in place."""
-        over = wanted.sum(axis=-1) > self._capacity_usec
-        if over.any():
-            wanted[over] = share_by_weight(
-                wanted[over], self.weight[over], capacity=self._capacity_usec
-            )
+def empty_periods(shape: tuple[int, ...]) -> Periods:
+    """Returns room for k periods of (m, n)."""
+    return Periods(
+        admitted_usec=np.empty(shape),
+        usage_usec=np.empty(shape),
+        throttled=np.empty(shape, np.bool_),
+        throttled_usec=np.empty(shape),
+        timer_ran=np.empty(shape, np.bool_),
+        bursts=np.empty(shape, np.bool_),
+        backlog_usec=np.empty(shape),
+    )
 
-    def _lost_usec(
-        self,
-        throttled: BoolArray,
-        runtime: FloatArray,
-        runnable: FloatArray,
-        backlog: FloatArray,
-        arrivals: FloatArray,
-    ) -> FloatArray:
-        """Throttled time, worked out for the throttled periods alone: they are few."""
-        lost = np.zeros(throttled.shape)
-        where = np.nonzero(throttled)
-        lost[where] = lost_time_usec(
-            runtime=runtime[where],
-            runnable=runnable[where],
-            left=backlog[where],
-            arrivals=arrivals[where],
-            threads=self._threads[where[1:]],
-        )
-        return lost
+
+def _full(values: FloatArray | float, shape: tuple[int, ...]) -> FloatArray:
+    full: FloatArray = np.empty(shape)
+    full[...] = values
+    return full
+
+
+def _rows(values: NDArray[Entry], shape: tuple[int, ...]) -> NDArray[Entry]:
+    """Returns (k, *shape) in order in memory; (1, *shape) of what is the same in all periods."""
+    of_each = values.ndim == len(shape) + 1
+    wanted = (len(values) if of_each else 1, *shape)
+    if values.shape == wanted and values.flags.c_contiguous and values.flags.writeable:
+        return values
+    rows: NDArray[Entry] = np.empty(wanted, values.dtype)
+    rows[...] = values
+    return rows

@@ -13,85 +13,204 @@ contention a container is served evenly over the period. Where no work waits at 
 period, what its requests wait for each other comes from the formula of a queue.
 """
 
-from dataclasses import dataclass, replace
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 
-from mbcas_core.units import CPU_PERIOD_USEC, USEC_PER_SECOND, BoolArray, FloatArray, IntArray
-from mbcas_loadtest.plant.batch import Periods
+from mbcas_core.units import CPU_PERIOD_USEC, BoolArray, FloatArray, IntArray
+from mbcas_loadtest.compiled import compiled
+from mbcas_loadtest.plant.kernels import Periods
 
 SAMPLES = 2
 """Of the requests of a period these many are followed, each for its share of the period's work."""
-FLUSH_PERIODS = 600
-"""So many are worked out at once: a minute."""
-WAITING_MAX = 2_000_000
-"""Of an overloaded container's followed requests every second one is dropped beyond this."""
+WINDOW_PERIODS = 600
+"""Requests that wait for each other alone are counted by their load in a minute."""
+FOLLOWED_MAX = 512
+"""Of a container's requests that wait. Where it would be more, every second one is let go, and of
+those that come every second one is followed, each for twice the work."""
 LOAD_MOST = 0.95
 """Beyond it more waits than a queue in balance has; then there is a backlog and it is followed."""
 LEAST_SECONDS, MOST_SECONDS = 1e-4, 1e5
 STEP_RATIO = 1.05
 """Of a bin's upper to its lower edge."""
 _BINS = int(np.log(MOST_SECONDS / LEAST_SECONDS) / np.log(STEP_RATIO)) + 1
+_LEAST_USEC = LEAST_SECONDS * 1e6
+_LOG_STEP = float(np.log(STEP_RATIO))
+_PERIOD_USEC = float(CPU_PERIOD_USEC)
 _TOLERANCE_USEC = 1e-3  # Sums of floats.
-_FADED = 50.0  # exp(-50) of the work is nothing.
+_FADED = 1e-12  # Less of the work is nothing.
 # Multiples of these, modulo 1, are spread evenly however many there are: no generator is needed.
 _GOLDEN, _PLASTIC, _SAMPLE_STEP = 0.6180339887498949, 0.7548776662466927, 0.31
 _LUCK = np.array([NormalDist().inv_cdf((i + 0.5) / 64) for i in range(64)])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # Arrays have no single ==.
-class _Waiting:
-    """Followed requests that are not served yet, one row each."""
+class _Books(NamedTuple):
+    """What is known of each of c containers, (c,) each unless said otherwise."""
 
-    container: IntArray
-    until_usec: FloatArray
-    """Served work of its container, counted from the last flush, at which it is done."""
-    arrived_usec: FloatArray
-    """Since the meter's start."""
+    threads: FloatArray
+    request_usec: FloatArray
     weight_usec: FloatArray
+    """(c, bins) work by its delay."""
+    backlog_usec: FloatArray
+    """At the end of the last period."""
+    served_usec: FloatArray
+    """In all."""
+    alone_usec: FloatArray
+    """Work of this window whose requests wait for each other alone."""
+    alone_square: FloatArray
+    """Sum of squares of the same, by period."""
+    until_usec: FloatArray
+    """(c, FOLLOWED_MAX) of followed requests, in a ring: all served work at which they are done."""
+    arrived_usec: FloatArray
+    """(c, FOLLOWED_MAX) since the meter's start."""
+    carries_usec: FloatArray
+    """(c, FOLLOWED_MAX) the work for which they stand."""
+    first: IntArray
+    waiting: IntArray
+    """Of those that wait."""
+    stride: IntArray
+    """One of so many is followed."""
+    passed: IntArray
+    """Of these many are past, without being followed, and stand behind the next one."""
+    passed_usec: FloatArray
 
-    @staticmethod
-    def joined(parts: "list[_Waiting]") -> "_Waiting":
-        return _Waiting(
-            container=np.concatenate([part.container for part in parts]),
-            until_usec=np.concatenate([part.until_usec for part in parts]),
-            arrived_usec=np.concatenate([part.arrived_usec for part in parts]),
-            weight_usec=np.concatenate([part.weight_usec for part in parts]),
-        )
 
-    def take(self, where: BoolArray | slice) -> "_Waiting":
-        return _Waiting(
-            container=self.container[where],
-            until_usec=self.until_usec[where],
-            arrived_usec=self.arrived_usec[where],
-            weight_usec=self.weight_usec[where],
-        )
+@compiled
+def _place(delay_usec: float) -> int:
+    """Returns the bin of a delay."""
+    return min(int(np.log(max(delay_usec, _LEAST_USEC) / _LEAST_USEC) / _LOG_STEP), _BINS - 1)
 
 
-class _Line:
-    """Work of each container that arrived and was served by the end of each period, (k, c)."""
+@compiled
+def _thin(books: _Books, c: int) -> None:
+    """Lets every second request go; the other stands for its work, too."""
+    kept = 0
+    for i in range(0, books.waiting[c] - 1, 2):
+        one, other = (books.first[c] + i) % FOLLOWED_MAX, (books.first[c] + i + 1) % FOLLOWED_MAX
+        to = (books.first[c] + kept) % FOLLOWED_MAX
+        carries = books.carries_usec[c, one] + books.carries_usec[c, other]
+        books.until_usec[c, to] = books.until_usec[c, other]
+        books.arrived_usec[c, to] = books.arrived_usec[c, other]
+        books.carries_usec[c, to] = carries
+        kept += 1
+    books.waiting[c] = kept
+    books.stride[c] *= 2
 
-    def __init__(self, backlog: FloatArray, admitted: FloatArray, served: FloatArray) -> None:
-        self.arrived_until = backlog + np.cumsum(admitted, axis=0)
-        self.served_until = np.cumsum(served, axis=0)
-        self.rate: FloatArray = np.ones(())
-        """CPUs at work while there is some."""
-        self._served = served
 
-    def served_at_usec(self, container: IntArray, until_usec: FloatArray) -> FloatArray:
-        """Returns when, from the first period's start, so much work of a container was served."""
-        count, containers = self._served.shape
-        # The lines of all containers as one that rises, so that one search serves them all.
-        apart = float(self.served_until[-1].max()) + 1.0
-        line = (self.served_until + apart * np.arange(containers)).T.reshape(-1)
-        found = np.searchsorted(line, until_usec - _TOLERANCE_USEC + apart * container)
-        period = np.minimum(found - container * count, count - 1)
-        in_period = until_usec - (
-            self.served_until[period, container] - self._served[period, container]
-        )
-        moment: FloatArray = period * CPU_PERIOD_USEC + in_period / self.rate[period, container]
-        return moment
+@compiled
+def _follow(books: _Books, c: int, number: int, work: float, samples: int) -> None:
+    """Begins to follow requests of a period's work.
+
+    Of N requests that arrive at random in a period, the one at share x of its work arrives, on
+    average, at m = (x N + 1/2) / (N + 1) of it, with variance m (1 - m) / (N + 2).
+    """
+    request = books.request_usec[c]
+    before = books.served_usec[c] + books.backlog_usec[c]
+    requests = max(work / max(request, 1.0), 1.0)
+    place = (number * _GOLDEN + c * _PLASTIC) % 1.0
+    for sample in range(samples):
+        books.passed[c] += 1
+        books.passed_usec[c] += work / samples
+        if books.passed[c] < books.stride[c]:
+            continue
+        share = (sample + place) / samples
+        luck = _LUCK[int((number + sample * _SAMPLE_STEP) * _PLASTIC % 1.0 * _LUCK.size)]
+        mean = (share * requests + 0.5) / (requests + 1)
+        moment = mean + luck * np.sqrt(mean * (1 - mean) / (requests + 2))
+        if books.waiting[c] == FOLLOWED_MAX:
+            _thin(books, c)
+        to = (books.first[c] + books.waiting[c]) % FOLLOWED_MAX
+        books.until_usec[c, to] = before + min(share * work + request / 2, work)
+        books.arrived_usec[c, to] = (number + min(max(moment, 0.0), 1.0)) * _PERIOD_USEC
+        books.carries_usec[c, to] = books.passed_usec[c]
+        books.waiting[c] += 1
+        books.passed[c], books.passed_usec[c] = 0, 0.0
+
+
+@compiled
+def _finish(books: _Books, c: int, start_usec: float, served: float, rate: float) -> None:
+    """Counts the requests that are done once so much more is served."""
+    until_now = books.served_usec[c] + served
+    while books.waiting[c] > 0:
+        at = books.first[c]
+        until = books.until_usec[c, at]
+        if until > until_now + _TOLERANCE_USEC:
+            break
+        moment = start_usec + max(until - books.served_usec[c], 0.0) / rate
+        delay = max(moment - books.arrived_usec[c, at], books.request_usec[c])
+        books.weight_usec[c, _place(delay)] += books.carries_usec[c, at]
+        books.first[c] = (at + 1) % FOLLOWED_MAX
+        books.waiting[c] -= 1
+    if books.waiting[c] == 0:
+        books.stride[c] = 1
+    books.served_usec[c] = until_now
+
+
+@compiled
+def _spread(books: _Books, c: int, weight_usec: FloatArray) -> None:
+    """Adds the work of a window's requests that queue among themselves.
+
+    They arrive at random, so they find all of c threads busy with probability
+    load^(sqrt(2 (c + 1)) - 1), as Sakasegawa has it (1977), and then wait for
+    request / (2 c (1 - load)) on average.
+    """
+    total, threads, request = books.alone_usec[c], books.threads[c], books.request_usec[c]
+    load = min(books.alone_square[c] / max(total, 1.0) / (threads * _PERIOD_USEC), LOAD_MOST)
+    busy = load ** (np.sqrt(2 * (threads + 1)) - 1)
+    mean = max(request, 1.0) / (2 * threads * (1 - load))
+    below = 0.0
+    for place in range(max(_place(request) - 1, 0), _BINS):
+        waited = _LEAST_USEC * STEP_RATIO ** (place + 1) - request
+        beyond = busy * np.exp(-waited / mean)
+        if waited >= 0:
+            weight_usec[c, place] += total * (1 - beyond - below)
+            below = 1 - beyond
+            if beyond < _FADED:
+                break
+
+
+@compiled
+def _end_window(books: _Books) -> None:
+    for c in range(books.alone_usec.size):
+        if books.alone_usec[c] > 0:
+            _spread(books, c, books.weight_usec)
+        books.alone_usec[c] = books.alone_square[c] = 0.0
+
+
+@compiled
+def _add(books: _Books, periods: Periods, number: int, samples: int) -> None:
+    """Takes periods in, whose arrays are (k, c) here; the first is the meter's `number`-th."""
+    count, containers = periods.usage_usec.shape
+    for i in range(count):
+        for c in range(containers):
+            work, served = periods.admitted_usec[i, c], periods.usage_usec[i, c]
+            backlog = periods.backlog_usec[i, c]
+            if books.backlog_usec[c] <= 0 and backlog <= 0:
+                # Its requests wait for each other alone.
+                books.alone_usec[c] += work
+                books.alone_square[c] += work * work
+            elif work > 0:
+                _follow(books, c, number + i, work, samples)
+            rate = books.threads[c]
+            if backlog > 0 and not periods.throttled[i, c] and served < rate * _PERIOD_USEC:
+                rate = max(served, 1.0) / _PERIOD_USEC  # Evenly, beside others.
+            _finish(books, c, (number + i) * _PERIOD_USEC, served, rate)
+            books.backlog_usec[c] = backlog
+        if (number + i + 1) % WINDOW_PERIODS == 0:
+            _end_window(books)
+
+
+@compiled
+def _count_open(books: _Books, now_usec: float, weight_usec: FloatArray) -> None:
+    """Adds what is not counted yet: what waits, with its age, and the window that is not over."""
+    for c in range(books.waiting.size):
+        for i in range(books.waiting[c]):
+            at = (books.first[c] + i) % FOLLOWED_MAX
+            delay = max(now_usec - books.arrived_usec[c, at], books.request_usec[c])
+            weight_usec[c, _place(delay)] += books.carries_usec[c, at]
+        if books.alone_usec[c] > 0:
+            _spread(books, c, weight_usec)
 
 
 class DelayMeter:
@@ -115,38 +234,40 @@ class DelayMeter:
         """
         self._samples = samples
         self._shape = shape
-        self._threads = _flat(threads, shape)
-        self._request_usec = _flat(request_usec, shape)
-        self._count = len(self._threads)
-        self._weight_usec = np.zeros((self._count, _BINS))
-        self._backlog_usec = np.zeros(self._count)
-        self._now_usec = 0.0
-        self._kept: list[Periods] = []
-        self._kept_count = 0
-        nothing = np.zeros(0)
-        self._waiting = _Waiting(
-            container=np.zeros(0, np.int64),
-            until_usec=nothing,
-            arrived_usec=nothing,
-            weight_usec=nothing,
+        self._periods = 0
+        count = shape[0] * shape[1]
+        self._books = _Books(
+            threads=_flat(threads, shape),
+            request_usec=_flat(request_usec, shape),
+            weight_usec=np.zeros((count, _BINS)),
+            backlog_usec=np.zeros(count),
+            served_usec=np.zeros(count),
+            alone_usec=np.zeros(count),
+            alone_square=np.zeros(count),
+            until_usec=np.zeros((count, FOLLOWED_MAX)),
+            arrived_usec=np.zeros((count, FOLLOWED_MAX)),
+            carries_usec=np.zeros((count, FOLLOWED_MAX)),
+            first=np.zeros(count, np.int64),
+            waiting=np.zeros(count, np.int64),
+            stride=np.ones(count, np.int64),
+            passed=np.zeros(count, np.int64),
+            passed_usec=np.zeros(count),
         )
 
     def add(self, periods: Periods) -> None:
         """Takes the next k periods in."""
-        self._kept.append(periods)
-        self._kept_count += len(periods.usage_usec)
-        if self._kept_count >= FLUSH_PERIODS:
-            self._flush()
+        shape = (-1, len(self._books.first))
+        flat = Periods(**{name: each.reshape(shape) for name, each in periods._asdict().items()})
+        _add(self._books, flat, self._periods, self._samples)
+        self._periods += len(flat.usage_usec)
 
     def quantile_seconds(self, share: float) -> FloatArray:
         """Returns the delay (m, n) that this share of the work does not exceed; NaN: no work.
 
         Work that still waits counts with the time that it has waited so far.
         """
-        self._flush()
-        weight = self._weight_usec + self._binned(
-            self._waiting, self._now_usec - self._waiting.arrived_usec
-        )
+        weight = self._books.weight_usec.copy()
+        _count_open(self._books, self._periods * _PERIOD_USEC, weight)
         total = np.cumsum(weight, axis=1)
         bins = np.argmax(total >= share * total[:, -1:], axis=1)
         # The middle of the bin.
@@ -155,115 +276,19 @@ class DelayMeter:
 
     def clear(self) -> None:
         """Forgets the delays so far, as after a warm-up; what waits goes on waiting."""
-        self._flush()
-        self._weight_usec[:] = 0.0
+        for forgotten in (
+            self._books.weight_usec,
+            self._books.alone_usec,
+            self._books.alone_square,
+        ):
+            forgotten[...] = 0.0
 
     def forget(self, gone: BoolArray) -> None:
         """Drops the work that waits in containers (m, n) that are gone."""
-        self._flush()
-        self._backlog_usec[gone.reshape(-1)] = 0.0
-        self._waiting = self._waiting.take(~gone.reshape(-1)[self._waiting.container])
-
-    def _flush(self) -> None:
-        if not self._kept:
-            return
-        kept, self._kept, self._kept_count = self._kept, [], 0
-        admitted, served, backlog, throttled = (
-            np.concatenate([getattr(one, name) for one in kept]).reshape(-1, self._count)
-            for name in ("admitted_usec", "usage_usec", "backlog_usec", "throttled")
-        )
-        before = np.concatenate([self._backlog_usec[np.newaxis], backlog[:-1]])
-        line = _Line(self._backlog_usec, admitted, served)
-        # Where nothing waits before or after a period, its requests wait for each other alone.
-        waits = (before > 0) | (backlog > 0)
-        rate = np.broadcast_to(self._threads, served.shape)
-        is_contended = (backlog > 0) & ~throttled & (served < rate * CPU_PERIOD_USEC)
-        line.rate = np.where(is_contended, np.maximum(served, 1.0) / CPU_PERIOD_USEC, rate)
-        # Container by container, so that the search for what is served finds its way in the cache.
-        container, period = np.nonzero((waits & (admitted > 0)).T)
-        fresh = self._follow(period, container, admitted, line)
-        done, done_usec = self._finish(fresh, line)
-        self._weight_usec += self._binned(done, done_usec - done.arrived_usec)
-        self._weight_usec += self._queued(np.where(waits, 0.0, admitted))
-        self._now_usec += len(served) * CPU_PERIOD_USEC
-        self._backlog_usec = backlog[-1].copy()
-
-    def _follow(
-        self, period: IntArray, container: IntArray, admitted: FloatArray, line: "_Line"
-    ) -> _Waiting:
-        """Returns requests of these periods and containers, and when their work is served.
-
-        Of N requests that arrive at random in a period, the one at share x of its work arrives, on
-        average, at m = (x N + 1/2) / (N + 1) of it, with variance m (1 - m) / (N + 2).
-        """
-        work = admitted[period, container]
-        start = self._now_usec + period * CPU_PERIOD_USEC
-        before = line.arrived_until[period, container] - work
-        half = self._request_usec[container] / 2
-        count = np.maximum(work / np.maximum(self._request_usec[container], 1.0), 1.0)
-        number = self._now_usec / CPU_PERIOD_USEC + np.arange(len(admitted))
-        place = (number * _GOLDEN)[period] + (np.arange(self._count) * _PLASTIC)[container]
-        place -= np.floor(place)
-        rows = []
-        for sample in range(self._samples):
-            share = (sample + place) / self._samples
-            drawn = (number + sample * _SAMPLE_STEP) * _PLASTIC % 1 * len(_LUCK)
-            luck = _LUCK[drawn.astype(np.int64)][period]
-            mean = (share * count + 0.5) / (count + 1)
-            arrived = mean + luck * np.sqrt(mean * (1 - mean) / (count + 2))
-            np.maximum(arrived, 0.0, out=arrived)
-            np.minimum(arrived, 1.0, out=arrived)
-            rows.append(
-                _Waiting(
-                    container=container,
-                    until_usec=before + np.minimum(share * work + half, work),
-                    arrived_usec=start + arrived * CPU_PERIOD_USEC,
-                    weight_usec=work / self._samples,
-                )
-            )
-        return _Waiting.joined(rows)
-
-    def _finish(self, fresh: _Waiting, line: "_Line") -> tuple[_Waiting, FloatArray]:
-        """Returns what is done by now and when it was; keeps what still waits."""
-        waiting = _Waiting.joined([self._waiting, fresh]) if len(self._waiting.container) else fresh
-        total = line.served_until[-1]
-        is_done = waiting.until_usec <= total[waiting.container] + _TOLERANCE_USEC
-        done, waiting = waiting.take(is_done), waiting.take(~is_done)
-        done_usec = self._now_usec + line.served_at_usec(done.container, done.until_usec)
-        if len(waiting.container) > WAITING_MAX:
-            waiting = waiting.take(slice(None, None, 2))
-            waiting.weight_usec[:] *= 2
-        self._waiting = replace(waiting, until_usec=waiting.until_usec - total[waiting.container])
-        return done, done_usec
-
-    def _queued(self, work_usec: FloatArray) -> FloatArray:
-        """Returns the work (k, c) by container and delay of requests that queue among themselves.
-
-        They arrive at random, so they find all of c threads busy with probability
-        load^(sqrt(2 (c + 1)) - 1), as Sakasegawa has it (1977), and then wait for
-        request / (2 c (1 - load)) on average.
-        """
-        total = work_usec.sum(axis=0)
-        mean_square = np.einsum("kc,kc->c", work_usec, work_usec) / np.maximum(total, 1.0)
-        load = np.minimum(mean_square / (self._threads * CPU_PERIOD_USEC), LOAD_MOST)
-        busy = load ** (np.sqrt(2 * (self._threads + 1)) - 1)
-        mean = np.maximum(self._request_usec, 1.0) / (2 * self._threads * (1 - load))
-        edges = LEAST_SECONDS * USEC_PER_SECOND * STEP_RATIO ** np.arange(_BINS + 1)
-        waited = edges - self._request_usec[:, np.newaxis]
-        beyond = busy[:, np.newaxis] * np.exp(-np.clip(waited / mean[:, np.newaxis], 0.0, _FADED))
-        below = np.where(waited >= 0, 1 - beyond, 0.0)
-        below[:, 0] = 0.0
-        spread: FloatArray = total[:, np.newaxis] * np.diff(below, axis=1)
-        return spread
-
-    def _binned(self, rows: _Waiting, delay_usec: FloatArray) -> FloatArray:
-        """Returns the work of the rows by container and delay, (containers, bins)."""
-        delay = np.maximum(delay_usec, self._request_usec[rows.container]) / USEC_PER_SECOND
-        place = np.log(np.maximum(delay, LEAST_SECONDS) / LEAST_SECONDS) / np.log(STEP_RATIO)
-        index = rows.container * _BINS + np.minimum(place.astype(np.int64), _BINS - 1)
-        weight: FloatArray = np.zeros(self._count * _BINS)
-        weight += np.bincount(index, weights=rows.weight_usec, minlength=len(weight))
-        return weight.reshape(self._count, _BINS)
+        books, flat = self._books, gone.reshape(-1)
+        books.backlog_usec[flat] = books.passed_usec[flat] = 0.0
+        books.waiting[flat] = books.passed[flat] = 0
+        books.stride[flat] = 1
 
 
 def _flat(values: FloatArray | float, shape: tuple[int, int]) -> FloatArray:

@@ -33,14 +33,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from mbcas_core.units import CPU_PERIOD_USEC, BoolArray, FloatArray
-
-KEPT_USEC = 1000.0
-"""Of its slice an idle CPU keeps at most this: min_cfs_rq_runtime in the kernel's sched/fair.c."""
-KEPT_LEAST_USEC, KEPT_PER_REQUEST = 350.0, 0.25
-"""What it keeps on average at the end of a period: the longer the requests, the more often they end
-on a fresh slice. Fitted to `requests.serve_requests`, which knows each CPU's share."""
-SLICE_USEC = 5000.0
-"""The kernel's default of kernel.sched_cfs_bandwidth_slice_us."""
+from mbcas_loadtest.plant.kernels import (
+    KEPT_LEAST_USEC,
+    KEPT_PER_REQUEST,
+    KEPT_USEC,
+    SLICE_USEC,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # Arrays have no single ==.

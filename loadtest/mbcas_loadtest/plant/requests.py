@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mbcas_core.units import CPU_PERIOD_USEC, BoolArray, FloatArray
-from mbcas_loadtest.plant.recursion import KEPT_USEC, SLICE_USEC
+from mbcas_loadtest.plant.kernels import KEPT_USEC, SLICE_USEC
 
 _TOLERANCE_USEC = 1e-6
 

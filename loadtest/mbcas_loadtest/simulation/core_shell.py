@@ -2,7 +2,7 @@
 
 After each second the shims report, a tenth of a second later the core ticks, and its orders go the
 way of every PATCH (`kubelet`). Its resize budget is the sample's share of the cluster's, which the
-core keeps; audits are on, and a violation is counted in the outcome.
+core keeps; rounds are audited, and a violation is counted in the outcome.
 
 A shim that loses its server gives everything back after five minutes. A server that restarts knows
 what was learned up to its last checkpoint, and is told all over again who is there.
@@ -16,28 +16,17 @@ import numpy as np
 
 from mbcas_core import learned
 from mbcas_core.effects import Effect, Notice, PodNotice, RequestInventory, SendOrders, Violation
-from mbcas_core.events import (
-    Event,
-    NodeAttached,
-    NodeDetached,
-    ReportArrived,
-    TickDue,
-)
-from mbcas_core.rounds import Rounds
+from mbcas_core.events import NodeAttached, NodeDetached, ReportArrived
 from mbcas_core.units import BoolArray, FloatArray
 from mbcas_loadtest.simulation.actuation import COUNTED, is_within
 from mbcas_loadtest.simulation.kubelet import Enforced, Kubelets
 from mbcas_loadtest.simulation.latency import Draws
-from mbcas_loadtest.simulation.mbcas import CoreSystem
+from mbcas_loadtest.simulation.server import START_SECONDS, TICK_SECONDS, Server
 from mbcas_loadtest.simulation.shims import Shims
 from mbcas_loadtest.simulation.system import Seen, Settings
 from mbcas_loadtest.simulation.telemetry import Arrival, Line, Telemetry
 from mbcas_loadtest.simulation.world import PERIODS_PER_SECOND, World
 
-START_SECONDS = 1000.0
-"""The server's clock at the start of the world."""
-TICK_SECONDS = 0.1
-"""After the second that was reported."""
 RESTART_SECONDS = 5.0
 """A server that restarts decides nothing for so long."""
 CHECKPOINT_SECONDS = 60
@@ -54,36 +43,26 @@ class CoreShell:
     def __init__(
         self,
         world: World,
-        system: CoreSystem,
+        server: Server,
         kubelets: Kubelets,
         *,
         draws: Draws,
         line: Line,
-        rate_per_second: float,
-        audit_share: float,
     ) -> None:
         """Attaches every node.
 
         Args:
             world: What is lived through.
-            system: The core's parameters.
+            server: The core.
             kubelets: Carry its orders out.
             draws: What becomes of reports.
             line: How likely that is.
-            rate_per_second: The sample's share of the resize budget.
-            audit_share: Of the core's rounds.
         """
+        self.server = server
         self.in_force: Enforced = kubelets.in_force
         self._world, self._kubelets, self._draws = world, kubelets, draws
-        self._system = replace(
-            system,
-            parameters=replace(
-                system.parameters,
-                audit_share=audit_share,
-                resize_budget_per_second=rate_per_second,
-            ),
-        )
-        self._shims = Shims(world, kubelets, burst_credit=system.parameters.burst_credit)
+        self._shims = Shims(world, kubelets, burst_credit=server.burst_credit)
+        server.join(self, self._shims.nodes, self._shims.namespace)
         self._node_of = {name: node for node, name in enumerate(self._shims.nodes)}
         self._telemetry = Telemetry(world.shape, line)
         self._counts: Counter[str] = Counter()
@@ -95,17 +74,15 @@ class CoreShell:
         self._exists: BoolArray = world.exists[0]
         self._checkpoint: learned.Arrays | None = None
         self._restarts = sorted(world.faults.server_restart_seconds)
-        self._is_down = False
         self._lost_since: float | None = None
-        self._rounds = self._start(0.0)
+        self._connect(0.0)
 
     @property
     def channel(self) -> "CoreShell":
         return self
 
     def count(self) -> dict[str, int]:
-        core = {f"core-{name}": count for name, count in self._rounds.counters.items()}
-        return core | dict(self._counts)
+        return dict(self.server.count(self) + self._counts)
 
     def counted(self) -> dict[str, FloatArray]:
         """What waits for the budget is not told for each container; the core counts it."""
@@ -145,7 +122,7 @@ class CoreShell:
             self._telemetry.forget(came)
 
     def step(self, seen: Seen) -> None:
-        """Lets the shims report, and the core decide."""
+        """Lets the shims report; the core decides when every world has."""
         seconds = seen.period / PERIODS_PER_SECOND
         arrivals = self._telemetry.sample(
             seen,
@@ -158,23 +135,21 @@ class CoreShell:
             self._report(arrivals, seconds)
         else:
             self._telemetry.lose()
-        if not self._is_down:
-            self._handle(TickDue(time_seconds=START_SECONDS + seconds + TICK_SECONDS))
-            if self._restarts and round(seconds) % CHECKPOINT_SECONDS == 0:
-                self._checkpoint = learned.export(self._rounds)
 
-    def _start(self, seconds: float) -> Rounds:
-        """Starts a server and connects every node to it."""
-        self._rounds = Rounds(self._system.parameters, share=self._system.share)
-        if self._checkpoint is not None:
-            learned.restore(self._rounds, self._checkpoint)
-        self._connect(seconds)
-        return self._rounds
+    def end_second(self, seconds: float) -> None:
+        """Keeps what was learned, where the server will restart."""
+        if self._restarts and not self.server.is_down and round(seconds) % CHECKPOINT_SECONDS == 0:
+            self._checkpoint = learned.export(self.server.rounds)
+
+    def leave(self, seconds: float) -> None:
+        """Nobody reports any more."""
+        for name in self._shims.nodes:
+            self.server.handle(NodeDetached(node=name, time_seconds=START_SECONDS + seconds))
 
     def _connect(self, seconds: float) -> None:
         self._shims.drop_news()
         for name in self._shims.nodes:
-            self._handle(NodeAttached(node=name, time_seconds=START_SECONDS + seconds))
+            self.server.handle(NodeAttached(node=name, time_seconds=START_SECONDS + seconds))
         self._inventories = set(range(len(self._shims.nodes)))
         self._report([], seconds)
 
@@ -182,21 +157,22 @@ class CoreShell:
         """True while the server restarts."""
         if self._restarts and seconds >= self._restarts[0] + RESTART_SECONDS:
             self._restarts.pop(0)
-            self._is_down = False
             self._counts["restarts"] += 1
-            self._start(seconds)
-        self._is_down = bool(self._restarts) and seconds >= self._restarts[0]
-        if self._is_down:
+            self.server.restart(self._checkpoint)
+            self._connect(seconds)
+        is_down = bool(self._restarts) and seconds >= self._restarts[0]
+        if self._world.faults.server_restart_seconds:
+            self.server.is_down = is_down
+        if is_down:
             self._orders.clear()
-        return self._is_down
+        return is_down
 
     def _is_connected(self, seconds: float, period: int) -> bool:
         """Loses and finds the server, and gives everything back in between."""
         if is_within(self._world.faults.shim_lost_seconds, seconds):
             if self._lost_since is None:
                 self._lost_since = seconds
-                for name in self._shims.nodes:
-                    self._handle(NodeDetached(node=name, time_seconds=START_SECONDS + seconds))
+                self.leave(seconds)
             if seconds == self._lost_since + FAILSAFE_SECONDS:
                 self._shims.restore(period)
             return False
@@ -217,15 +193,12 @@ class CoreShell:
         now = START_SECONDS + seconds + TICK_SECONDS / 2
         for node in sorted(news):
             name = self._shims.nodes[node]
-            self._handle(ReportArrived(node=name, time_seconds=now, report=news[node]))
+            self.server.handle(ReportArrived(node=name, time_seconds=now, report=news[node]))
         for arrival in arrivals:
-            self._handle(arrival.as_event(self._shims.nodes, now))
+            self.server.handle(arrival.as_event(self._shims.nodes, now))
 
-    def _handle(self, event: Event) -> None:
-        for effect in self._rounds.handle(event):
-            self._take(effect)
-
-    def _take(self, effect: Effect) -> None:
+    def take(self, effect: Effect) -> None:
+        """Takes what the core wants done."""
         match effect:
             case SendOrders():
                 self._orders.append(effect)

@@ -1,4 +1,4 @@
-"""Runs one system at one value of its knob in one world, in virtual time.
+"""Runs one system at one value of its knob, in one world or several side by side, in virtual time.
 
 The plant lives through blocks of periods that end where the system is asked again; what reaches the
 kernel within a block does so in its own period. What agents could have seen is kept for a stretch
@@ -6,6 +6,7 @@ of some steps at a time, and what came of it is added up stretch by stretch.
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,13 +14,14 @@ import numpy as np
 
 from mbcas_core.units import BoolArray, FloatArray, IntArray
 from mbcas_loadtest.errors import SimulationError
-from mbcas_loadtest.plant.batch import Periods, Plant, Quota
+from mbcas_loadtest.plant.batch import Plant, Quota, empty_periods
 from mbcas_loadtest.simulation.actuation import Api, Channel, Direct, is_within, sample_rate
 from mbcas_loadtest.simulation.core_shell import CoreShell
 from mbcas_loadtest.simulation.kubelet import Enforced, Kubelets
 from mbcas_loadtest.simulation.latency import Draws
 from mbcas_loadtest.simulation.mbcas import CoreSystem
 from mbcas_loadtest.simulation.outcome import Outcome
+from mbcas_loadtest.simulation.server import Server
 from mbcas_loadtest.simulation.system import Actuation, Rival, Seen, System
 from mbcas_loadtest.simulation.tally import Stretch, Tally
 from mbcas_loadtest.simulation.telemetry import USEC_PER_MILLICORE, Line
@@ -63,6 +65,14 @@ class Shell(Protocol):
         """Asks the system what it wants now, and takes it to the channel."""
         ...
 
+    def end_second(self, seconds: float) -> None:
+        """Does what is left when everybody has decided."""
+        ...
+
+    def leave(self, seconds: float) -> None:
+        """The world is over."""
+        ...
+
     def count(self) -> dict[str, int]:
         """Returns what was counted, by name."""
         ...
@@ -90,6 +100,12 @@ class RivalShell:
             throttled: BoolArray = np.any(seen.throttled, axis=0)
             self._channel.want(wanted, throttled=throttled)
 
+    def end_second(self, seconds: float) -> None:
+        """Has nothing left to do."""
+
+    def leave(self, seconds: float) -> None:
+        """Has nobody to tell."""
+
     def count(self) -> dict[str, int]:
         return {}
 
@@ -105,103 +121,111 @@ def simulate(
     Raises:
         SimulationError: The world or the system is not of a form that can be run.
     """
+    return simulate_together([world], rival, knob, settings=settings)[0]
+
+
+def simulate_together(
+    worlds: Sequence[World], rival: Rival, knob: float, *, settings: RunSettings | None = None
+) -> list[Outcome]:
+    """Lives through several worlds at once; what comes of each is what comes of it alone.
+
+    Only a system that is MBCAS gains by it: one core decides for all, and its counters are in
+    the first outcome.
+
+    Raises:
+        SimulationError: As `simulate`; or two worlds have the same name.
+    """
     settings = settings or RunSettings()
-    in_force = Enforced(world.declared, world.shape[0])
-    shell = _set_up(world, rival, knob, settings, in_force)
-    if shell.interval_periods < 1 or world.arrivals_usec.shape[0] % PERIODS_PER_SECOND:
-        raise SimulationError("a step takes a period at least, and a world whole seconds")
-    tally = Tally(world, series_node=settings.series_node)
-    _Run(world, shell, in_force, tally).run()
-    warmup, measured = tally.phases()
-    return Outcome(
-        scenario=world.scenario,
-        system=rival.name,
-        knob=knob,
-        seeds=world.seeds,
-        cpus=world.declared.cpus,
-        warmup=warmup,
-        measured=measured,
-        settling_seconds=tally.settling_seconds(settings.tau_ratio),
-        counts=shell.count(),
-        series=tally.series(),
+    servers: list[Server] = []
+    runs: list[_Run] = []
+    for world in worlds:
+        system = _make(world, rival, knob)
+        server: Server | None = None
+        if isinstance(system, CoreSystem):
+            server = _find_server(servers, world, system, settings)
+        runs.append(_Run(world, _set_up(world, system, settings, server), settings))
+    lives = [run.live() for run in runs]
+    while lives:
+        moments = [next(life, None) for life in lives]
+        lives = [life for life, now in zip(lives, moments, strict=True) if now is not None]
+        for server in servers if lives else ():
+            server.tick(max(now for now in moments if now is not None))
+    return [run.tell(rival.name, knob) for run in runs]
+
+
+def _find_server(
+    servers: list[Server], world: World, system: CoreSystem, settings: RunSettings
+) -> Server:
+    """Returns one for this world: of its own where it restarts, else that of all others."""
+    nodes = world.shape[0]
+    rate = sample_rate(max(settings.cluster_nodes, nodes), nodes)
+    is_alone = bool(world.faults.server_restart_seconds)
+    for server in servers:
+        if not is_alone and server.serves(rate):
+            return server
+    servers.append(
+        Server(
+            system,
+            rate_per_second=rate,
+            audit_share=settings.audit_share,
+            is_shared=not is_alone,
+        )
     )
+    return servers[-1]
 
 
-def _set_up(
-    world: World, rival: Rival, knob: float, settings: RunSettings, in_force: Enforced
-) -> Shell:
-    """Makes the system, and the way from it to the kernels."""
+def _make(world: World, rival: Rival, knob: float) -> System:
     if rival.make is not None:
-        system = rival.make(world.declared, knob)
-    elif rival.make_with_truth is not None:
-        system = rival.make_with_truth(world, knob)
-    else:
-        raise SimulationError(f"{rival.name}: the catalog does not say how to make it")
+        return rival.make(world.declared, knob)
+    if rival.make_with_truth is not None:
+        return rival.make_with_truth(world, knob)
+    raise SimulationError(f"{rival.name}: the catalog does not say how to make it")
+
+
+def _set_up(world: World, system: System, settings: RunSettings, server: Server | None) -> Shell:
+    """Makes the way from the system to the kernels."""
+    in_force = Enforced(world.declared, world.shape[0])
     if system.actuation is Actuation.DIRECT:
         return RivalShell(system, Direct(in_force), world.faults)
-    nodes = world.shape[0]
-    pods = int(world.declared.pod[-1]) + 1
+    nodes, pods = world.shape[0], int(world.declared.pod[-1]) + 1
     draws = Draws(world.seeds, seconds=world.seconds, pods=pods)
-    kubelets = Kubelets(in_force, world.declared, draws=draws, faults=world.faults)
-    rate = sample_rate(max(settings.cluster_nodes, nodes), nodes)
-    if isinstance(system, CoreSystem):
-        faults = world.faults
+    faults = world.faults
+    kubelets = Kubelets(in_force, world.declared, draws=draws, faults=faults)
+    if server is not None:
         line = Line(
             loss_ratio=faults.report_loss_ratio,
             reorder_ratio=settings.report_reorder_ratio,
             delay_seconds=settings.report_delay_seconds,
             clock_skew_seconds=faults.clock_skew_seconds,
         )
-        return CoreShell(
-            world,
-            system,
-            kubelets,
-            draws=draws,
-            line=line,
-            rate_per_second=rate,
-            audit_share=settings.audit_share,
-        )
+        return CoreShell(world, server, kubelets, draws=draws, line=line)
     api = Api(
         kubelets,
-        faults=world.faults,
-        rate_per_second=rate,
+        faults=faults,
+        rate_per_second=sample_rate(max(settings.cluster_nodes, nodes), nodes),
         spacing_seconds=settings.pod_spacing_seconds,
     )
-    return RivalShell(system, api, world.faults)
+    return RivalShell(system, api, faults)
 
 
 class _Kept:
     """What a stretch of up to k periods was like, as it comes; (k, m, n) each."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
-        self.periods = Periods(
-            admitted_usec=np.empty(shape),
-            usage_usec=np.empty(shape),
-            throttled=np.empty(shape, np.bool_),
-            throttled_usec=np.empty(shape),
-            timer_ran=np.empty(shape, np.bool_),
-            bursts=np.empty(shape, np.bool_),
-            backlog_usec=np.empty(shape),
-        )
+        self.periods = empty_periods(shape)
         self.limit_millicores: FloatArray = np.empty(shape)
         self.request_millicores: FloatArray = np.empty(shape)
-
-    def put(self, own: slice, periods: Periods) -> None:
-        kept = self.periods
-        kept.admitted_usec[own] = periods.admitted_usec
-        kept.usage_usec[own] = periods.usage_usec
-        kept.throttled[own] = periods.throttled
-        kept.throttled_usec[own] = periods.throttled_usec
-        kept.timer_ran[own] = periods.timer_ran
-        kept.bursts[own] = periods.bursts
-        kept.backlog_usec[own] = periods.backlog_usec
 
 
 class _Run:
     """One run, from its first period to its last."""
 
-    def __init__(self, world: World, shell: Shell, in_force: Enforced, tally: Tally) -> None:
-        self._world, self._shell, self._in_force, self._tally = world, shell, in_force, tally
+    def __init__(self, world: World, shell: Shell, settings: RunSettings) -> None:
+        if shell.interval_periods < 1 or world.arrivals_usec.shape[0] % PERIODS_PER_SECOND:
+            raise SimulationError("a step takes a period at least, and a world whole seconds")
+        self._world, self._shell, self._settings = world, shell, settings
+        self._in_force = shell.channel.in_force
+        self._tally = Tally(world, series_node=settings.series_node)
         declared = world.declared
         several = bool(np.any(np.diff(declared.pod, prepend=-1) == 0))
         self._first: IntArray | None = None
@@ -220,7 +244,8 @@ class _Run:
         self._edges = set(((np.flatnonzero(moved) + 1) * PERIODS_PER_SECOND).tolist())
         """Periods in which containers appear or go."""
 
-    def run(self) -> None:
+    def live(self) -> Iterator[float]:
+        """Lives through the world; stops after each step of the system and tells the second."""
         world, interval = self._world, self._shell.interval_periods
         step = math.lcm(interval, PERIODS_PER_SECOND)
         length = step * max(1, STRETCH_PERIODS // step)
@@ -229,12 +254,29 @@ class _Run:
         if warmup == 0:
             self._tally.end_phase(self._shell.channel)
         for start in range(0, total, length):
-            self._live(start, min(length, total - start), warmup)
+            yield from self._live(start, min(length, total - start), warmup)
+        self._shell.leave(world.seconds)
         self._tally.end_phase(self._shell.channel)
         if len(self._tally.phases()) == 1:  # All of it was warm-up.
             self._tally.end_phase(self._shell.channel)
 
-    def _live(self, start: int, count: int, warmup: int) -> None:
+    def tell(self, system: str, knob: float) -> Outcome:
+        """Returns what came of it, at its end."""
+        warmup, measured = self._tally.phases()
+        return Outcome(
+            scenario=self._world.scenario,
+            system=system,
+            knob=knob,
+            seeds=self._world.seeds,
+            cpus=self._world.declared.cpus,
+            warmup=warmup,
+            measured=measured,
+            settling_seconds=self._tally.settling_seconds(self._settings.tau_ratio),
+            counts=self._shell.count(),
+            series=self._tally.series(),
+        )
+
+    def _live(self, start: int, count: int, warmup: int) -> Iterator[float]:
         """Lives through one stretch."""
         world, interval = self._world, self._shell.interval_periods
         exists = world.exists[start // PERIODS_PER_SECOND : (start + count) // PERIODS_PER_SECOND]
@@ -255,6 +297,9 @@ class _Run:
             place = stop
             if stop % interval == 0:
                 self._shell.step(self._look(start + stop, slice(stop - interval, stop), kept))
+                seconds = (start + stop) / PERIODS_PER_SECOND
+                yield seconds
+                self._shell.end_second(seconds)
         self._add(
             Stretch(
                 second=start // PERIODS_PER_SECOND,
@@ -308,7 +353,8 @@ class _Run:
             period = max(channel.next_period(period + 1), period + 1)
             place = period - start - own.start
         self._plant.weight[...] = np.maximum(request[0], 1.0)
-        kept.put(own, self._plant.run(arrivals[own], self._quota(limit, burst, written)))
+        quota = self._quota(limit, burst, written)
+        self._plant.run(arrivals[own], quota, done=kept.periods, first=own.start)
 
     def _quota(self, limit: FloatArray, burst: FloatArray, written: BoolArray) -> Quota:
         pod_quota: FloatArray | None = None

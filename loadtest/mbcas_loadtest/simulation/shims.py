@@ -36,7 +36,6 @@ LUMP_WIDTH_MILLISECONDS = 900
 OLD_SECONDS = 3600.0
 """Age of the containers that are there when a world starts."""
 UNAVAILABLE, CONFLICT, OK = 503, 409, 200
-NAMESPACE = "world"
 
 
 class Shims:
@@ -44,6 +43,7 @@ class Shims:
 
     def __init__(self, world: World, kubelets: Kubelets, *, burst_credit: bool) -> None:
         self._declared, self._kubelets = world.declared, kubelets
+        self.namespace = world.scenario
         self._burst_credit = burst_credit
         self._slots = {name: slot for slot, name in enumerate(world.declared.names)}
         self.nodes = tuple(_name_node(f"{world.scenario}-{seed}") for seed in world.seeds)
@@ -190,12 +190,12 @@ class Shims:
         return ContainerFacts(
             handle=slot + 1,
             pod_uid=f"{self.nodes[node]}-{pod}-{self._run[pod]}",
-            namespace=NAMESPACE,
+            namespace=self.namespace,
             pod=f"pod-{pod}-{self._run[pod]}",
             container=declared.names[slot],
             container_id=f"{slot}-{self._run[pod]}",
             owner=f"owner-{self.nodes[node]}-{pod}",
-            image_id=declared.names[slot],
+            image_id=f"{self.namespace}/{declared.names[slot]}",
             spec=_at(self._kubelets.spec, node, slot),
             allocated=in_force,
             actual=in_force,

@@ -1,6 +1,6 @@
 """Adds up what came of a run, a stretch of whole seconds at a time."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,10 @@ from mbcas_core.units import (
     BoolArray,
     FloatArray,
 )
-from mbcas_loadtest.plant.batch import Periods
 from mbcas_loadtest.plant.delays import DelayMeter
-from mbcas_loadtest.simulation.actuation import COUNTED, Channel
+from mbcas_loadtest.plant.kernels import Periods
+from mbcas_loadtest.simulation.actuation import Channel
+from mbcas_loadtest.simulation.kernels import Lived, Means, add_stretch, no_sums
 from mbcas_loadtest.simulation.outcome import Phase, Series
 from mbcas_loadtest.simulation.world import PERIODS_PER_SECOND, World
 
@@ -42,10 +43,9 @@ class Stretch:
         """Returns some of its seconds; views."""
         first, last = seconds.start, seconds.stop
         own = slice(first * PERIODS_PER_SECOND, last * PERIODS_PER_SECOND)
-        kept = {key.name: getattr(self.periods, key.name)[own] for key in fields(Periods)}
         return Stretch(
             second=self.second + first,
-            periods=Periods(**kept),
+            periods=Periods(**{name: getattr(self.periods, name)[own] for name in Periods._fields}),
             arrivals_usec=self.arrivals_usec[own],
             limit_millicores=self.limit_millicores[own],
             request_millicores=self.request_millicores[own],
@@ -59,11 +59,10 @@ class Tally:
     def __init__(self, world: World, *, series_node: int | None) -> None:
         self._world = world
         self._cpus = float(world.declared.cpus)
-        self._width_usec = world.threads * CPU_PERIOD_USEC
+        self._width_usec = np.ascontiguousarray(world.threads * CPU_PERIOD_USEC, np.float64)
         self._meter = DelayMeter(
             world.shape, threads=world.threads, request_usec=world.request_usec
         )
-        self._sums: dict[str, FloatArray] = {}
         self._start: dict[str, FloatArray] = {}
         self._phases: list[Phase] = []
         self._series_node = series_node
@@ -71,59 +70,42 @@ class Tally:
         shape = (world.seconds, *world.shape)
         self._limit: NDArray[np.float32] = np.full(shape, np.nan, np.float32)
         self._throttled: NDArray[np.float32] = np.zeros(shape, np.float32)
-        self._begin()
+        self._sums = no_sums(world.shape)
+        self._declared_cores = np.ascontiguousarray(
+            world.declared.request_millicores / MILLICORES_PER_CORE + np.zeros(world.shape)
+        )
 
     def add(self, stretch: Stretch) -> None:
         """Takes the next seconds in; `end_phase` comes between two stretches."""
         self._meter.add(stretch.periods)
-        periods, there = stretch.periods, stretch.exists[:, np.newaxis, :]
-        usage = _by_second(periods.usage_usec) / USEC_PER_SECOND
-        demand = _by_second(periods.admitted_usec) / USEC_PER_SECOND
-        throttled = _by_second(periods.throttled)
-        limit = np.minimum(stretch.limit_millicores, self._cpus * MILLICORES_PER_CORE)
-        given = _mean_cores(limit) * there
-        reserved = _mean_cores(stretch.request_millicores) * there
-        useful = np.minimum(usage, demand)
-        entitled = np.minimum(demand, self._entitle(stretch.exists))
-        all_demand = demand.sum(axis=-1, keepdims=True)
-        possible = demand * np.minimum(1.0, self._cpus / np.maximum(all_demand, 1e-12))
-        waits = (periods.backlog_usec > 0) & ~periods.throttled
-        idle_width = np.maximum(self._width_usec - periods.usage_usec, 0.0)
-        starved = np.where(waits, np.minimum(periods.backlog_usec, idle_width), 0.0)
-        self._put(
-            seconds=np.broadcast_to(there, usage.shape),
-            usage_core_seconds=usage,
-            limit_core_seconds=given,
-            request_core_seconds=reserved,
-            idle_core_seconds=np.maximum(reserved - usage, 0.0),
-            wall_periods=np.broadcast_to(there * PERIODS_PER_SECOND, usage.shape),
-            throttled_periods=throttled,
-            throttled_seconds=periods.throttled_usec / USEC_PER_SECOND,
-            demand_core_seconds=demand,
-            useful_core_seconds=useful,
-            possible_core_seconds=possible,
-            entitled_core_seconds=entitled,
-            denied_core_seconds=np.maximum(entitled - usage, 0.0),
-            unsent_core_seconds=(stretch.arrivals_usec - periods.admitted_usec) / USEC_PER_SECOND,
-            starved_core_seconds=starved / USEC_PER_SECOND,
+        own = slice(stretch.second, stretch.second + len(stretch.exists))
+        add_stretch(
+            self._sums,
+            Means(self._limit[own], self._throttled[own]),
+            stretch.periods,
+            Lived(
+                stretch.arrivals_usec,
+                stretch.limit_millicores,
+                stretch.request_millicores,
+                np.ascontiguousarray(stretch.exists),
+            ),
+            self._width_usec,
+            self._declared_cores,
+            self._cpus,
         )
-        own = slice(stretch.second, stretch.second + len(usage))
-        last = stretch.limit_millicores[PERIODS_PER_SECOND - 1 :: PERIODS_PER_SECOND]
-        self._limit[own] = np.where(there, last, np.nan)
-        self._throttled[own] = throttled / PERIODS_PER_SECOND
         if self._series_node is not None:
-            self._keep(stretch, usage, demand)
+            self._keep(stretch, self._series_node)
 
     def end_phase(self, channel: Channel) -> None:
         """Ends the warm-up, and in the end the run."""
-        sums = {key.name: self._sums[key.name] for key in fields(Phase) if key.name in self._sums}
+        sums = self._sums._asdict()
         sums |= {name: self._meter.quantile_seconds(at) for name, at in QUANTILES.items()}
         counted = channel.counted() | {"changes": channel.in_force.changes.copy()}
         sums |= {name: now - self._start.get(name, 0.0) for name, now in counted.items()}
         self._start = counted
         self._phases.append(Phase(**sums))
         self._meter.clear()
-        self._begin()
+        self._sums = no_sums(self._world.shape)
 
     def phases(self) -> list[Phase]:
         """Returns the phases that have ended."""
@@ -148,32 +130,16 @@ class Tally:
             backlog_core_seconds=kept[5],
         )
 
-    def _begin(self) -> None:
-        known = {key.name for key in fields(Phase)} - {*QUANTILES, *COUNTED, "changes"}
-        self._sums = {name: np.zeros(self._world.shape) for name in known}
-
-    def _put(self, **seconds: NDArray[np.generic]) -> None:
-        for name, values in seconds.items():
-            self._sums[name] += values.sum(axis=0, dtype=np.float64)
-
-    def _entitle(self, exists: BoolArray) -> FloatArray:
-        """Returns the cores (s, m, n) that declared requests promise, if a node has so many."""
-        declared = self._world.declared.request_millicores / MILLICORES_PER_CORE
-        cores = exists[:, np.newaxis, :] * declared
-        promised = cores.sum(axis=-1, keepdims=True)
-        entitled: FloatArray = cores * np.minimum(1.0, self._cpus / np.maximum(promised, 1e-12))
-        return entitled
-
-    def _keep(self, stretch: Stretch, usage: FloatArray, demand: FloatArray) -> None:
-        node = self._series_node
+    def _keep(self, stretch: Stretch, node: int) -> None:
         last = slice(PERIODS_PER_SECOND - 1, None, PERIODS_PER_SECOND)
+        periods = stretch.periods
         rows = (
-            usage[:, node] * MILLICORES_PER_CORE,
-            demand[:, node] * MILLICORES_PER_CORE,
+            _by_second(periods.usage_usec[:, node]) / USEC_PER_SECOND * MILLICORES_PER_CORE,
+            _by_second(periods.admitted_usec[:, node]) / USEC_PER_SECOND * MILLICORES_PER_CORE,
             stretch.limit_millicores[last, node],
             stretch.request_millicores[last, node],
-            _by_second(stretch.periods.throttled)[:, node] / PERIODS_PER_SECOND,
-            stretch.periods.backlog_usec[last, node] / USEC_PER_SECOND,
+            _by_second(periods.throttled[:, node]) / PERIODS_PER_SECOND,
+            periods.backlog_usec[last, node] / USEC_PER_SECOND,
         )
         self._rows.append(np.stack([row.astype(np.float32) for row in rows]))
 
@@ -215,12 +181,7 @@ def _slide(best: np.ufunc, values: FloatArray) -> FloatArray:
 
 
 def _by_second(periods: NDArray[np.generic]) -> FloatArray:
-    """Returns the sums (s, m, n) of each second."""
+    """Returns the sums (s, n) of each second."""
     by_second = periods.reshape(-1, PERIODS_PER_SECOND, *periods.shape[1:])
     total: FloatArray = by_second.sum(axis=1, dtype=np.float64)
     return total
-
-
-def _mean_cores(millicores: FloatArray) -> FloatArray:
-    mean: FloatArray = _by_second(millicores) / (PERIODS_PER_SECOND * MILLICORES_PER_CORE)
-    return mean

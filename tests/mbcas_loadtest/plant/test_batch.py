@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mbcas_core.units import FloatArray
-from mbcas_loadtest.plant.batch import Periods, Plant, Quota
+from mbcas_loadtest.plant.batch import Plant, Quota
 from mbcas_loadtest.plant.recursion import PlantInput, idle_state, mean_kept_usec, step
 
 FIELDS = (
@@ -126,10 +126,8 @@ def test_how_periods_are_cut_into_runs_changes_nothing() -> None:
     whole = plant_of(drawn).run(drawn.arrivals, drawn.quota)
 
     plant = plant_of(drawn)
-    parts: list[Periods] = []
-    for start, stop in ((0, 1), (1, 5), (5, 12)):
-        cut = slice(start, stop)
-        parts.append(plant.run(drawn.arrivals[cut], part(drawn.quota, cut)))
+    cuts = [slice(0, 1), slice(1, 5), slice(5, 12)]
+    parts = [plant.run(drawn.arrivals[cut], part(drawn.quota, cut)) for cut in cuts]
 
     for name in FIELDS:
         joined = np.concatenate([getattr(one, name) for one in parts])

@@ -3,7 +3,7 @@ import pytest
 
 from mbcas_core.units import FloatArray
 from mbcas_loadtest.plant.batch import Plant, Quota
-from mbcas_loadtest.plant.delays import FLUSH_PERIODS, DelayMeter
+from mbcas_loadtest.plant.delays import FOLLOWED_MAX, WINDOW_PERIODS, DelayMeter
 from mbcas_loadtest.plant.requests import Write, serve_requests
 
 RESOLUTION = 0.06
@@ -89,7 +89,7 @@ def test_what_waited_in_a_container_that_is_gone_is_not_counted() -> None:
 
 
 def test_cutting_the_periods_into_runs_changes_no_delay() -> None:
-    work = np.random.default_rng(3).gamma(4.0, 9_000, (FLUSH_PERIODS + 100, 3, 1))
+    work = np.random.default_rng(3).gamma(4.0, 9_000, (WINDOW_PERIODS + 100, 3, 1))
     whole, cut = (DelayMeter((3, 1), request_usec=1_000.0) for _ in range(2))
 
     whole.add(Plant((3, 1), cpus=1.0).run(work, quota_of(380)))
@@ -98,9 +98,31 @@ def test_cutting_the_periods_into_runs_changes_no_delay() -> None:
         cut.add(plant.run(work[start : start + 10], quota_of(380)))
 
     for share in (0.5, 0.9, 0.99):
-        assert np.allclose(
-            whole.quantile_seconds(share), cut.quantile_seconds(share), rtol=2 * RESOLUTION
-        )
+        assert np.array_equal(whole.quantile_seconds(share), cut.quantile_seconds(share))
+
+
+def test_many_more_requests_may_wait_than_are_followed() -> None:
+    meter = delays_of(np.full((20 * FOLLOWED_MAX, 1), 20_000.0), 100)
+
+    # Half of it is served: who came at t leaves at 2 t, and the last have waited half of the time.
+    seconds = 2 * FOLLOWED_MAX
+    assert meter.quantile_seconds(0.25)[0, 0] == pytest.approx(seconds / 8, rel=RESOLUTION)
+    assert meter.quantile_seconds(1.0)[0, 0] == pytest.approx(seconds / 2, rel=RESOLUTION)
+
+
+def test_who_follows_after_a_long_queue_is_followed_as_closely_as_before_it() -> None:
+    plant, meter = Plant((1, 1), cpus=4.0), DelayMeter((1, 1), request_usec=1_000.0)
+    work = np.zeros((2_000, 1, 1))
+    work[:1_000] = 20_000.0
+    meter.add(plant.run(work[:1_000], quota_of(100)))
+    meter.add(plant.run(work[1_000:], quota_of(4_000)))
+    meter.clear()
+
+    meter.add(plant.run(np.full((4, 1, 1), 30_000.0), quota_of(400)))
+    meter.add(plant.run(np.full((4, 1, 1), 60_000.0), quota_of(400)))
+
+    quantiles = {meter.quantile_seconds(share)[0, 0] for share in (0.4, 0.6, 0.8, 0.95)}
+    assert len(quantiles) == 4
 
 
 @pytest.mark.parametrize(
