@@ -195,7 +195,7 @@ class CoreShell:
             name = self._shims.nodes[node]
             self.server.handle(ReportArrived(node=name, time_seconds=now, report=news[node]))
         for arrival in arrivals:
-            self.server.handle(arrival.as_event(self._shims.nodes, now))
+            self.server.sample(arrival.as_event(self._shims.nodes, now))
 
     def take(self, effect: Effect) -> None:
         """Takes what the core wants done."""

@@ -7,11 +7,14 @@ would alone.
 
 from collections import Counter
 from dataclasses import replace
+from itertools import chain
 from typing import Protocol
+
+import numpy as np
 
 from mbcas_core import learned
 from mbcas_core.effects import Effect, PodNotice
-from mbcas_core.events import Event, TickDue
+from mbcas_core.events import Event, Samples, SamplesArrived, TickDue
 from mbcas_core.rounds import Rounds
 from mbcas_loadtest.errors import SimulationError
 from mbcas_loadtest.simulation.mbcas import CoreSystem
@@ -56,6 +59,7 @@ class Server:
         self._cluster_of: dict[str, int] = {}
         self._clients: list[Client] = []
         self._by_namespace: dict[str, Client] = {}
+        self._sampled: dict[tuple[float, float], list[SamplesArrived]] = {}
         self.is_down = False
         self.rounds = self._begin()
 
@@ -87,8 +91,16 @@ class Server:
             else:
                 self._clients[self._cluster_of[effect.node]].take(effect)
 
+    def sample(self, event: SamplesArrived) -> None:
+        """Tells the core at the next tick: what worlds measured at one time is one event."""
+        key = (event.time_seconds, event.samples.node_time_seconds)
+        self._sampled.setdefault(key, []).append(event)
+
     def tick(self, seconds: float) -> None:
         """Lets the core decide."""
+        sampled, self._sampled = self._sampled, {}
+        for events in sampled.values():
+            self.handle(_join(events))
         if not self.is_down:
             self.handle(TickDue(time_seconds=START_SECONDS + seconds + TICK_SECONDS))
 
@@ -112,3 +124,24 @@ class Server:
             share=self._system.share,
             cluster_of=self._cluster_of.__getitem__,
         )
+
+
+def _join(events: list[SamplesArrived]) -> SamplesArrived:
+    """Returns the samples of different nodes as one event."""
+    if len(events) == 1:
+        return events[0]
+    starts = np.cumsum([0, *(len(event.nodes) for event in events[:-1])])
+    samples = [event.samples for event in events]
+    return SamplesArrived(
+        nodes=tuple(chain.from_iterable(event.nodes for event in events)),
+        node=np.concatenate([e.node + start for e, start in zip(events, starts, strict=True)]),
+        time_seconds=events[0].time_seconds,
+        samples=Samples(
+            node_time_seconds=samples[0].node_time_seconds,
+            handles=np.concatenate([each.handles for each in samples]),
+            counters=np.concatenate([each.counters for each in samples], axis=1),
+            detail_seconds=np.concatenate([each.detail_seconds for each in samples]),
+            slice_millicores=np.concatenate([each.slice_millicores for each in samples]),
+            second_throttled=np.concatenate([each.second_throttled for each in samples]),
+        ),
+    )
