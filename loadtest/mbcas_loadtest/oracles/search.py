@@ -1,8 +1,8 @@
 """The least constant limit of a stretch of periods, for known arrivals.
 
 A higher limit leaves less work waiting in every period, hence throttles in no more periods; so the
-least limit in whole millicores is found by bisection. Several candidates are tried at once: numpy
-takes little longer for 20 times as many containers, and three passes find one of 8000 limits.
+least limit in whole millicores is found by bisection: of 20 candidates the first that holds, and
+three passes find one of 8000 limits. What is too little shows early, so trying from below is cheap.
 Containers are taken alone: what a node's contention does to them is the contention oracle's.
 
 Worked: work of 30, 50 and 20 ms in three periods of 100 ms, nothing carried over, at most one
@@ -19,19 +19,14 @@ from mbcas_core.units import (
     CPU_PERIOD_USEC,
     MILLICORES_PER_CORE,
     MIN_CEILING_MILLICORES,
-    BoolArray,
     FloatArray,
     IntArray,
 )
+from mbcas_loadtest.oracles.kernels import Known, count_rows, find_least
 from mbcas_loadtest.plant.batch import find_late_share
-from mbcas_loadtest.plant.recursion import mean_kept_usec
 from mbcas_loadtest.simulation.world import PERIODS_PER_SECOND, World
 
 USEC_PER_MILLICORE = CPU_PERIOD_USEC / MILLICORES_PER_CORE
-WRITE_SHARE = 0.5
-"""Of the period, over when a quota is written: the mean of what writes may find."""
-CANDIDATES = 20
-"""Limits that are tried at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # Arrays have no single ==.
@@ -74,54 +69,34 @@ def count_throttled(stretch: Stretch, limit_millicores: FloatArray) -> tuple[Int
     Returns:
         Throttled periods, and the work that waits at the end, (c, m, n) each.
     """
-    quota = limit_millicores * USEC_PER_MILLICORE
-    burst = quota * float(stretch.has_burst)
-    kept = stretch.kept_usec
-    spare = burst + (
-        mean_kept_usec(
-            quota_usec=quota,
-            threads=stretch.threads,
-            request_usec=np.asarray(stretch.request_usec),
-        )
-        if kept is None
-        else kept
+    limits = np.ascontiguousarray(limit_millicores, np.float64).reshape(len(limit_millicores), -1)
+    throttled, left = np.zeros(limits.shape, np.int64), np.zeros(limits.shape)
+    count_rows(_by_row(stretch), limits, throttled, left)
+    return throttled.reshape(limit_millicores.shape), left.reshape(limit_millicores.shape)
+
+
+def _by_row(stretch: Stretch) -> Known:
+    """Returns its containers one after the other, the periods of each together in memory."""
+    shape = stretch.backlog_usec.shape
+    k, r = len(stretch.arrivals_usec), stretch.backlog_usec.size
+
+    def rows(values: FloatArray | float | None, unit: float = 1.0) -> FloatArray:
+        each: FloatArray = np.empty(shape)
+        each[...] = np.nan if values is None else values
+        each *= unit
+        return each.reshape(r)
+
+    return Known(
+        arrivals_usec=np.ascontiguousarray(stretch.arrivals_usec.reshape(k, r).T, np.float64),
+        backlog_usec=rows(stretch.backlog_usec),
+        threads=rows(stretch.threads),
+        max_backlog_usec=rows(stretch.max_backlog_usec),
+        request_usec=rows(stretch.request_usec),
+        applied_usec=rows(stretch.applied_millicores, USEC_PER_MILLICORE),
+        applied_burst_usec=rows(stretch.applied_burst_millicores, USEC_PER_MILLICORE),
+        kept_usec=np.nan if stretch.kept_usec is None else float(stretch.kept_usec),
+        has_burst=stretch.has_burst,
     )
-    most, width = quota + spare, np.broadcast_to(stretch.threads * CPU_PERIOD_USEC, quota.shape)
-    is_closed = bool(np.isfinite(stretch.max_backlog_usec).any())
-    waiting = np.broadcast_to(stretch.backlog_usec, quota.shape).copy()
-    throttled = np.zeros(quota.shape, np.int64)
-    can, carried = np.empty(quota.shape), np.zeros(quota.shape)
-    has = _write(stretch, quota, burst, most)
-    # The plant's recursion without what nobody asks for here: contention and other counters.
-    for period, arrivals in enumerate(np.asarray(stretch.arrivals_usec, np.float64)):
-        waiting += arrivals
-        np.minimum(waiting, width, out=can)
-        if period > 0:
-            np.add(carried, quota, out=has)
-            np.minimum(has, most, out=has)
-        throttled += has < can
-        np.minimum(can, has, out=can)
-        waiting -= can
-        if is_closed:
-            np.minimum(waiting, stretch.max_backlog_usec, out=waiting)
-        np.subtract(has, can, out=carried)
-        np.minimum(carried, spare, out=carried)
-    return throttled, waiting
-
-
-def _write(stretch: Stretch, quota: FloatArray, burst: FloatArray, most: FloatArray) -> FloatArray:
-    """Returns the runtime of the first period, in which quotas that change are written."""
-    if stretch.applied_millicores is None:
-        return quota.copy()
-    written: BoolArray = quota != stretch.applied_millicores * USEC_PER_MILLICORE
-    if stretch.applied_burst_millicores is not None:
-        written |= burst != stretch.applied_burst_millicores * USEC_PER_MILLICORE
-    half_usec = WRITE_SHARE * stretch.threads * CPU_PERIOD_USEC
-    there = stretch.backlog_usec + WRITE_SHARE * stretch.arrivals_usec[0]
-    ran = np.minimum(np.minimum(there, quota), half_usec)
-    granted = np.where(burst > 0, 2, 1) * quota
-    runtime: FloatArray = np.where(written, np.minimum(quota + granted, ran + most), quota)
-    return runtime
 
 
 def find_least_limit(
@@ -134,21 +109,10 @@ def find_least_limit(
         throttled_max: Periods of it that may be throttled.
         left_max_usec: Work that may wait at its end.
     """
-    low = np.full(stretch.backlog_usec.shape, MIN_CEILING_MILLICORES, np.int64)
-    high = find_enough(stretch)
-    steps = np.arange(CANDIDATES).reshape(-1, 1, 1)
-    # Of high it is known that it is enough, of what is below low that it is not.
-    while (low < high).any():
-        tried = low + (high - low) * steps // CANDIDATES
-        throttled, left = count_throttled(stretch, tried.astype(np.float64))
-        holds = (throttled <= throttled_max) & (left <= left_max_usec)
-        first = np.argmax(holds, axis=0)[np.newaxis]
-        some = holds.any(axis=0)
-        last = np.where(some, first[0], CANDIDATES) - 1
-        below = np.take_along_axis(tried, np.maximum(last, 0)[np.newaxis], axis=0)[0]
-        high = np.where(some, np.take_along_axis(tried, first, axis=0)[0], high)
-        low = np.minimum(np.where(last >= 0, below + 1, low), high)
-    return low
+    enough = find_enough(stretch)
+    least = np.empty(enough.size, np.int64)
+    find_least(_by_row(stretch), enough.reshape(-1), throttled_max, left_max_usec, least)
+    return least.reshape(enough.shape)
 
 
 def find_enough(stretch: Stretch) -> IntArray:

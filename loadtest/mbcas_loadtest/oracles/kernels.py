@@ -1,0 +1,135 @@
+"""The oracles' inner loops: known periods of one container after the other, each alone on its CPUs.
+
+The plant's recursion without what nobody asks for here: contention and other counters. Tests hold
+it and `plant.recursion` together.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mbcas_core.units import (
+    CPU_PERIOD_USEC,
+    MILLICORES_PER_CORE,
+    MIN_CEILING_MILLICORES,
+    FloatArray,
+    IntArray,
+)
+from mbcas_loadtest.compiled import compiled
+from mbcas_loadtest.plant.kernels import (
+    KEPT_LEAST_USEC,
+    KEPT_PER_REQUEST,
+    KEPT_USEC,
+    SLICE_USEC,
+)
+
+CANDIDATES = 20
+"""Limits among which each pass looks for the first that holds."""
+WRITE_SHARE = 0.5
+"""Of the period, over when a quota is written: the mean of what writes may find."""
+_PERIOD_USEC = float(CPU_PERIOD_USEC)
+_USEC_PER_MILLICORE = CPU_PERIOD_USEC / MILLICORES_PER_CORE
+
+
+class Known(NamedTuple):
+    """Of r containers what `search.Stretch` says, (r,) each unless said otherwise; NaN for None."""
+
+    arrivals_usec: FloatArray
+    """(r, k)."""
+    backlog_usec: FloatArray
+    threads: FloatArray
+    max_backlog_usec: FloatArray
+    request_usec: FloatArray
+    applied_usec: FloatArray
+    applied_burst_usec: FloatArray
+    kept_usec: float
+    has_burst: bool
+
+
+@compiled
+def kept_usec(quota_usec: float, threads: float, request_usec: float) -> float:
+    """Returns what a container's CPUs keep beyond a period: `recursion.mean_kept_usec`."""
+    idle = min(KEPT_LEAST_USEC + KEPT_PER_REQUEST * request_usec, KEPT_USEC)
+    busy_share = min(quota_usec / _PERIOD_USEC, threads)
+    if threads > 1:
+        return idle * min(threads, 1 + busy_share)
+    return idle + min(busy_share, 1.0) * (SLICE_USEC / 2 - idle)
+
+
+@compiled
+def first_runtime_usec(known: Known, row: int, quota: float, burst: float, most: float) -> float:
+    """Returns the runtime of the first period, in which quotas that change are written."""
+    applied, applied_burst = known.applied_usec[row], known.applied_burst_usec[row]
+    is_written = quota != applied or (not np.isnan(applied_burst) and burst != applied_burst)
+    if np.isnan(applied) or not is_written:
+        return quota
+    there = known.backlog_usec[row] + WRITE_SHARE * known.arrivals_usec[row, 0]
+    ran = min(there, quota, WRITE_SHARE * known.threads[row] * _PERIOD_USEC)
+    granted = (2 if burst > 0 else 1) * quota
+    return float(min(quota + granted, ran + most))
+
+
+@compiled
+def run_row(
+    known: Known, row: int, limit_millicores: float, throttled_max: int
+) -> tuple[int, float]:
+    """Runs one limit through all periods, or until more of them than that are throttled.
+
+    Returns:
+        Throttled periods, and the work that waits at the end.
+    """
+    quota = limit_millicores * _USEC_PER_MILLICORE
+    burst = quota if known.has_burst else 0.0
+    kept = known.kept_usec
+    if np.isnan(kept):
+        kept = kept_usec(quota, known.threads[row], known.request_usec[row])
+    spare = burst + kept
+    most, width = quota + spare, known.threads[row] * _PERIOD_USEC
+    runtime = first_runtime_usec(known, row, quota, burst, most)
+    waiting, throttled = known.backlog_usec[row], 0
+    for period in range(known.arrivals_usec.shape[1]):
+        waiting += known.arrivals_usec[row, period]
+        runnable = min(waiting, width)
+        if runtime < runnable:
+            throttled += 1
+            if throttled > throttled_max:
+                break
+        served = min(runnable, runtime)
+        waiting = min(waiting - served, known.max_backlog_usec[row])
+        runtime = min(min(runtime - served, spare) + quota, most)
+    return throttled, waiting
+
+
+@compiled
+def count_rows(
+    known: Known, limit_millicores: FloatArray, throttled: IntArray, left_usec: FloatArray
+) -> None:
+    """Runs candidates (c, r) and tells what comes of each, (c, r) too."""
+    periods = known.arrivals_usec.shape[1]
+    for row in range(limit_millicores.shape[1]):
+        for i in range(limit_millicores.shape[0]):
+            found = run_row(known, row, limit_millicores[i, row], periods)
+            throttled[i, row], left_usec[i, row] = found
+
+
+@compiled
+def find_least(
+    known: Known, enough: IntArray, throttled_max: int, left_max_usec: float, least: IntArray
+) -> None:
+    """Finds the least whole limits (r,); `enough` are such that hold."""
+    for row in range(enough.size):
+        low, high = MIN_CEILING_MILLICORES, enough[row]
+        # Of high it is known that it is enough, of what is below low that it is not.
+        while low < high:
+            begin, width, last = low, high - low, low - 1
+            for step in range(CANDIDATES):
+                tried = begin + width * step // CANDIDATES
+                if tried == last:
+                    continue
+                throttled, left = run_row(known, row, float(tried), throttled_max)
+                if throttled <= throttled_max and left <= left_max_usec:
+                    high = tried
+                    break
+                last = tried
+            low = min(last + 1, high)
+        least[row] = low
