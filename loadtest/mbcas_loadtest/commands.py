@@ -128,6 +128,10 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is a flag.
         str | None,
         typer.Option(help="Such as 1000-1009. 0 to 99: tuning; without it: the registered ones."),
     ] = None,
+    seconds: Annotated[
+        int | None,
+        typer.Option(min=900, help="A quick look: at most so much of each scenario, one cluster."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of page and JSON.")] = Path("evaluation"),
     cache: Annotated[
         Path | None, typer.Option(help="Folder of kept runs; without it: the user's.")
@@ -158,6 +162,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is a flag.
         scenario,
         system,
         seeds,
+        seconds,
         out,
         cache,
         plant_validation,

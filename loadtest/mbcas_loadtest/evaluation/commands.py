@@ -22,6 +22,7 @@ def run_evaluation(  # noqa: PLR0917, PLR0913 - each is a flag.
     scenarios: list[str] | None,
     systems: list[str] | None,
     seeds: str | None,
+    seconds: int | None,
     out: Path,
     cache: Path | None,
     validation: Path | None,
@@ -43,6 +44,7 @@ def run_evaluation(  # noqa: PLR0917, PLR0913 - each is a flag.
             scenarios=tuple(scenarios or ()),
             systems=tuple(systems or ()),
             seeds=parse_seeds(seeds),
+            seconds=seconds,
         )
         options = made.Options(
             wish=wish,

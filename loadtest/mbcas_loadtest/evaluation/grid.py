@@ -65,6 +65,8 @@ class Wish:
     scenarios: tuple[str, ...] = ()
     systems: tuple[str, ...] = ()
     seeds: tuple[int, ...]
+    seconds: int | None = None
+    """At most so much of each scenario, on one size of cluster; None: all."""
 
 
 def plan(wish: Wish, registration: Registration) -> list[Job]:
@@ -72,13 +74,24 @@ def plan(wish: Wish, registration: Registration) -> list[Job]:
     scenarios = wish.scenarios or tuple(SCENARIOS)
     systems = wish.systems or tuple(RIVALS)
     jobs = {
-        Job(scenario=scenario, system=system, knob=knob, seeds=wish.seeds)
+        Job(
+            scenario=scenario,
+            system=system,
+            knob=knob,
+            seeds=wish.seeds,
+            seconds=_shorter(find_scenario(scenario), wish.seconds),
+        )
         for scenario in scenarios
         for system in systems
         for knob in _knobs(RIVALS[system], find_scenario(scenario), registration)
     }
-    jobs |= set(_larger_clusters(scenarios, systems, wish.seeds, registration))
+    if wish.seconds is None:
+        jobs |= set(_larger_clusters(scenarios, systems, wish.seeds, registration))
     return sorted(jobs)
+
+
+def _shorter(scenario: Scenario, seconds: int | None) -> int | None:
+    return None if seconds is None else min(seconds, scenario.seconds)
 
 
 def plan_quick(registration: Registration) -> list[Job]:

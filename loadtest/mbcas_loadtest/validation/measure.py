@@ -52,7 +52,8 @@ class Measured:
     """The first one before the start."""
     samples: Sequence[Counters]
     """At the start of each whole period, and at the end of the last."""
-    load_average: float
+    foreign_cpus: float
+    """CPUs that others were busy on meanwhile, the time that a hypervisor took away included."""
 
 
 def measure(
@@ -98,7 +99,7 @@ def measure(
         first_seconds=first_seconds,
         writes=watch.writes,
         samples=watch.samples,
-        load_average=os.getloadavg()[0],
+        foreign_cpus=watch.foreign_cpus,
     )
 
 
@@ -107,6 +108,7 @@ class _Watch:
 
     def __init__(self, point: Point, group: Group, *, start_seconds: float, stop: Event) -> None:
         self.samples: list[Counters] = []
+        self.foreign_cpus = 0.0
         self.writes = [Write(at_seconds=-PRELUDE_SECONDS, quota_millicores=point.quota_millicores)]
         self._point = point
         self._group = group
@@ -115,6 +117,7 @@ class _Watch:
 
     def run(self, first_seconds: float, *, count: int) -> None:
         changes = 1
+        busy_seconds = _busy_seconds()
         for index in range(count + 1):
             read_seconds = first_seconds + index * CPU_PERIOD_SECONDS + SETTLE_SECONDS
             due_seconds = changes * CHANGE_SECONDS
@@ -124,6 +127,9 @@ class _Watch:
                 changes += 1
             self._wait_until(read_seconds)
             self.samples.append(self._group.read())
+        own_usec = self.samples[-1].usage_usec - self.samples[0].usage_usec
+        foreign_seconds = _busy_seconds() - busy_seconds - own_usec / USEC_PER_SECOND
+        self.foreign_cpus = max(0.0, foreign_seconds / (count * CPU_PERIOD_SECONDS))
 
     def _write(self, change: int) -> None:
         factors = self._point.quota_factors
@@ -136,6 +142,14 @@ class _Watch:
         left_seconds = self._start_seconds + seconds - monotonic_seconds()
         if self._stop.wait(max(0.0, left_seconds)):
             raise Interrupted
+
+
+def _busy_seconds() -> float:
+    """Returns the time that all CPUs together were not idle, since the boot (proc_stat(5))."""
+    user, nice, system, _idle, _waiting, irq, softirq, steal = (
+        int(word) for word in Path("/proc/stat").read_text(encoding="ascii").split()[1:9]
+    )
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def _with_prelude(point: Point, drawn: Requests) -> Requests:

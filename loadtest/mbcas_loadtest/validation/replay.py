@@ -51,7 +51,8 @@ class Compared:
     periods_kernel_only: int
     """Throttled in the kernel and not in the plant."""
     periods_plant_only: int
-    load_average: float
+    foreign_cpus: float
+    """CPUs that others were busy on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # Arrays have no single ==.
@@ -84,7 +85,7 @@ def compare(point: Point, measured: Measured) -> Compared:
         periods=len(throttled),
         periods_kernel_only=int((throttled & ~plant_throttled).sum()),
         periods_plant_only=int((~throttled & plant_throttled).sum()),
-        load_average=measured.load_average,
+        foreign_cpus=measured.foreign_cpus,
     )
 
 

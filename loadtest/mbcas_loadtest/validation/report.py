@@ -69,7 +69,7 @@ def show(results: Sequence[Compared], console: Console) -> None:
     """Prints the table: points that miss first, in red, with by how much."""
     table = Table(box=None, padding=(0, 1), pad_edge=False)
     table.add_column("point", overflow="fold")
-    for column in ("throttled %", "usage m", "P99 ms", "by request", "load", "off by"):
+    for column in ("throttled %", "usage m", "P99 ms", "by request", "others", "off by"):
         table.add_column(column, justify="left" if column == "off by" else "right")
     judged = [(one, [off for off in judge(one) if off.is_missed]) for one in results]
     for one, missed in sorted(judged, key=lambda pair: not pair[1]):
@@ -80,11 +80,14 @@ def show(results: Sequence[Compared], console: Console) -> None:
             f"{kernel.usage_millicores:.1f} {plant.usage_millicores:.1f}",
             f"{kernel.p99_seconds * _MS:.0f} {plant.p99_seconds * _MS:.0f}",
             f"{requests.throttled_share:.1%} {requests.p99_seconds * _MS:.0f}",
-            f"{one.load_average:.1f}",
+            f"{one.foreign_cpus:.2f}",
             ", ".join(off.words for off in missed),
             style="red" if missed else None,
         )
-    console.print("Each pair: kernel, plant. `by request` is the model that knows every arrival.")
+    console.print(
+        "Each pair: kernel, plant. `by request` is the model that knows every arrival; `others`: "
+        "the CPUs that others were busy on."
+    )
     console.print(table)
     count = sum(bool(missed) for _, missed in judged)
     console.print(f"{len(judged) - count} of {len(judged)} points hold; {count} miss.")

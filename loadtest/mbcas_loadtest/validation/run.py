@@ -8,11 +8,16 @@ import numpy as np
 
 from mbcas_loadtest.demo.host import prepare_cgroups
 from mbcas_loadtest.node import cgroups
-from mbcas_loadtest.validation.measure import PRELUDE_SECONDS, measure
+from mbcas_loadtest.validation.measure import PRELUDE_SECONDS, Measured, measure
 from mbcas_loadtest.validation.points import Point, all_points, draw_requests
 from mbcas_loadtest.validation.replay import Compared, compare
 
 FIRST_SEED = 1000
+DISTURBED_CPUS = 0.1
+"""Where others were busy on more, a point is measured again, whatever came of it: what they do to
+its requests is not what is modelled."""
+TRIES_MOST = 3
+"""Of these the one with the least of others' work counts."""
 OVERHEAD_SECONDS = PRELUDE_SECONDS + 0.7
 """Of a point: its prelude, the start of its processes and the work that is left at the end."""
 
@@ -63,9 +68,13 @@ def validate(
     results = []
     for place, point in enumerate(points):
         drawn = draw_requests(point, seconds=seconds, seed=seed + place)
-        measured = measure(
-            point, drawn, seconds=seconds, hierarchy=hierarchy, folder=folder, stop=stop
-        )
-        results.append(compare(point, measured))
+        tries: list[Measured] = []
+        while not tries or (tries[-1].foreign_cpus > DISTURBED_CPUS and len(tries) < TRIES_MOST):
+            measured = measure(
+                point, drawn, seconds=seconds, hierarchy=hierarchy, folder=folder, stop=stop
+            )
+            tries.append(measured)
+        calmest = min(tries, key=lambda each: each.foreign_cpus)
+        results.append(compare(point, calmest))
         tell(place, results[-1])
     return results

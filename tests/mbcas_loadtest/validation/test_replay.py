@@ -55,7 +55,7 @@ def measured(one: Point, *, first_seconds: float) -> Measured:
         first_seconds=first_seconds,
         writes=[Write(at_seconds=-1.0, quota_millicores=one.quota_millicores)],
         samples=samples,
-        load_average=0.0,
+        foreign_cpus=0.0,
     )
 
 

@@ -47,7 +47,7 @@ def compared(
         periods=199,
         periods_kernel_only=0,
         periods_plant_only=0,
-        load_average=0.5,
+        foreign_cpus=0.05,
     )
 
 
