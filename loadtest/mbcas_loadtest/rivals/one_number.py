@@ -21,7 +21,7 @@ def one_number(millicores: FloatArray, *, is_whole: bool = True) -> Settings:
     return Settings(
         request_millicores=number,
         limit_millicores=number,
-        burst_millicores=np.zeros_like(number),
+        burst_millicores=np.zeros(number.shape),
     )
 
 

@@ -142,7 +142,7 @@ class Api:
             np.minimum(
                 wanted.request_millicores, wanted.limit_millicores, out=wanted.request_millicores
             )
-            self._refused += np.add.reduceat(removes, self._kubelets.first, axis=1, dtype=float)
+            self._refused += self._kubelets.sums(removes.astype(np.float64))
         self._wanted, self._throttled = wanted, throttled
         self._open = self._is_new = bool(self._changed().any())
 
@@ -184,8 +184,7 @@ class Api:
         kubelets = self._kubelets
         changed = self._changed()
         self._open = bool(changed.any())
-        pods: BoolArray = np.logical_or.reduceat(changed, kubelets.first, axis=1)
-        pods &= ~kubelets.is_moving() | kubelets.is_deferred
+        pods = kubelets.any_of(changed) & (~kubelets.is_moving() | kubelets.is_deferred)
         pods &= period - np.maximum(kubelets.patched, self._tried) >= self._spacing
         if not pods.any():
             return
@@ -201,15 +200,17 @@ class Api:
 
     def _fund(self, pods: BoolArray, period: int) -> BoolArray:
         """Takes tokens for these pods (m, p); returns for which there were any."""
-        first, spec = self._kubelets.first, self._kubelets.spec
+        spec = self._kubelets.spec
         now = np.minimum(spec.limit_millicores, 1e6)
         move = np.minimum(self._wanted.limit_millicores, 1e6) - now
         move += self._wanted.request_millicores - spec.request_millicores
-        urgent: BoolArray = np.logical_or.reduceat((move > 0) & self._throttled, first, axis=1)
-        size = np.add.reduceat(np.abs(move), first, axis=1)
+        urgent = self._kubelets.any_of((move > 0) & self._throttled)
+        size = self._kubelets.sums(np.abs(move))
         funded: BoolArray = np.zeros(pods.shape, np.bool_)
         for emergency, some in ((True, pods & urgent), (False, pods & ~urgent)):
             places = np.flatnonzero(some)
+            if not places.size:
+                continue
             count = min(self._budget.available(emergency=emergency), places.size)
             order = np.argsort(-size.flat[places], kind="stable")
             funded.flat[places[order[:count]]] = True
@@ -221,12 +222,14 @@ class Api:
 
 def clean(settings: Settings, shape: tuple[int, ...], *, decimals: int) -> Settings:
     """Returns settings as they can be written, (m, n) each: rounded, none below its least."""
-    least = LEAST_LIMIT_MILLICORES
-    limit = np.maximum(settings.limit_millicores, least).round(decimals)
-    request = np.minimum(np.maximum(settings.request_millicores, 1.0), limit).round(decimals)
-    burst = np.minimum(np.maximum(settings.burst_millicores, 0.0), limit).round(decimals)
-    return Settings(
-        request_millicores=np.broadcast_to(request, shape).copy(),
-        limit_millicores=np.broadcast_to(limit, shape).copy(),
-        burst_millicores=np.broadcast_to(burst, shape).copy(),
-    )
+    limit, request, burst = np.empty(shape), np.empty(shape), np.empty(shape)
+    np.maximum(settings.limit_millicores, LEAST_LIMIT_MILLICORES, out=limit)
+    limit.round(decimals, out=limit)
+    for out, value, least in (
+        (request, settings.request_millicores, 1.0),
+        (burst, settings.burst_millicores, 0.0),
+    ):
+        np.maximum(value, least, out=out)
+        np.minimum(out, limit, out=out)
+        out.round(decimals, out=out)
+    return Settings(request_millicores=request, limit_millicores=limit, burst_millicores=burst)

@@ -83,6 +83,8 @@ class Kubelets:
         self.pod = declared.pod
         self.first = np.flatnonzero(np.diff(declared.pod, prepend=-1))
         """(p,) each pod's first container."""
+        self._has_single = self.first.size == declared.pod.size
+        """Every pod has one container, so that nothing need be added up."""
         self._room_millicores = declared.cpus * float(MILLICORES_PER_CORE)
         self._draws, self._faults = draws, faults
         self.spec = in_force.show()
@@ -103,6 +105,21 @@ class Kubelets:
         counted[:, self.first] = of_pods
         return counted
 
+    def sums(self, values: FloatArray) -> FloatArray:
+        """Returns the sums of pods (m, p), of their containers (m, n)."""
+        return values if self._has_single else np.add.reduceat(values, self.first, axis=1)
+
+    def any_of(self, flags: BoolArray) -> BoolArray:
+        """Returns in which pods (m, p) any container (m, n) has a flag."""
+        if self._has_single:
+            return flags
+        any_has: BoolArray = np.logical_or.reduceat(flags, self.first, axis=1)
+        return any_has
+
+    def containers_of(self, pods: BoolArray) -> BoolArray:
+        """Returns the flag of its pod (m, p) for every container, (m, n)."""
+        return pods if self._has_single else pods[:, self.pod]
+
     def is_moving(self) -> BoolArray:
         """True where a pod's last PATCH (m, p) is not in force yet."""
         moving: BoolArray = self._due < NEVER
@@ -110,7 +127,7 @@ class Kubelets:
 
     def patch(self, pods: BoolArray, wanted: Settings, *, period: int) -> None:
         """Writes what is wanted into the specs of these pods (m, p)."""
-        where = pods[:, self.pod]
+        where = self.containers_of(pods)
         spec = self.spec
         np.copyto(spec.request_millicores, wanted.request_millicores, where=where)
         np.copyto(spec.limit_millicores, wanted.limit_millicores, where=where)
@@ -145,7 +162,7 @@ class Kubelets:
         self._due[late] = period + PERIODS_PER_SECOND
         self._due[fits] = NEVER
         self.next_due = int(self._due.min())
-        written = self.in_force.write(fits[:, self.pod], self.spec)
+        written = self.in_force.write(self.containers_of(fits), self.spec)
         return fits, written
 
     def forget(self, slots: BoolArray) -> None:
@@ -161,9 +178,8 @@ class Kubelets:
 
     def _admit(self, due: BoolArray) -> BoolArray:
         """True where the requests of a pod that is due fit its node."""
-        asked = np.add.reduceat(self.spec.request_millicores, self.first, axis=1)
-        has = np.add.reduceat(self.in_force.request_millicores, self.first, axis=1)
-        rise = np.where(due, asked - has, 0.0)
+        has = self.sums(self.in_force.request_millicores)
+        rise = np.where(due, self.sums(self.spec.request_millicores) - has, 0.0)
         free = self._room_millicores - (has + np.minimum(rise, 0.0)).sum(axis=1)
         raises = np.maximum(rise, 0.0)
         fits: BoolArray = np.ones(due.shape, np.bool_)
