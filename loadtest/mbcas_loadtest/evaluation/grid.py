@@ -1,10 +1,11 @@
 """Which jobs an evaluation is made of, so that a full one fits into an hour and a half.
 
 The system that the page is about, its family and the oracle run at every value of their knobs in
-every scenario. The others run at a handful of values from end to end in tiers 1 and 2, and at
-their default and best elsewhere. Systems that differ from others only in how they share a full node
-run where nodes are full. All this is on a cluster of 60 nodes; larger ones are a sample of nodes
-with its share of the budget, at the best knob. `--quick` is a fixed small part.
+every scenario. The others run at their default, their best and its neighbours in tiers 1 and 2 (at
+a handful of values from end to end before the best is known), and at default and best elsewhere.
+Systems that differ from others only in how they share a full node run where nodes are full. All
+this is on a cluster of 60 nodes; larger ones are a sample of nodes with its share of the budget, at
+the best knob. `--quick` is a fixed small part.
 """
 
 from collections.abc import Iterable, Sequence
@@ -144,10 +145,18 @@ def _knobs(rival: Rival, scenario: Scenario, registration: Registration) -> tupl
     if rival.name in first_row:
         chosen |= {*rival.sweep, *registration.sweeps.get(rival.name, ())}
     elif scenario.tier in SWEPT_TIERS and scenario.seconds <= LONG_SECONDS:
-        chosen |= set(_thinned(rival.sweep))
+        point = registration.operating_points.get(rival.name, {}).get(scenario.tier.value)
+        chosen |= set(_thinned(rival.sweep) if point is None else _around(rival.sweep, point))
     if scenario.tier is Tier.TABLE_2:
         chosen |= {knob for _, system, knob in COLUMNS if system == rival.name}
     return tuple(sorted(chosen))
+
+
+def _around(sweep: Sequence[float], point: float) -> tuple[float, ...]:
+    """Returns the best value on tuning seeds and its neighbours, between which 5 % should lie."""
+    values = sorted({*sweep, point})
+    place = values.index(point)
+    return tuple(values[max(place - 1, 0) : place + 2])
 
 
 def _thinned(sweep: Sequence[float]) -> tuple[float, ...]:

@@ -36,7 +36,7 @@ _COMMON_MODULES = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What to run. Sorted by scenario first, so that a world is drawn once for many systems."""
 
@@ -50,6 +50,19 @@ class Job:
     """Fewer than the scenario's own."""
     series_node: int | None = None
     """Of which seed, by its place, to keep what happened each second."""
+
+    def __lt__(self, other: "Job") -> bool:
+        return self._place < other._place
+
+    @property
+    def _place(self) -> tuple[object, ...]:
+        rest = (self.cluster_nodes, self.system, self.knob, self.seconds or 0)
+        return (
+            self.scenario,
+            self.seeds,
+            *rest,
+            -1 if self.series_node is None else self.series_node,
+        )
 
     @property
     def label(self) -> str:

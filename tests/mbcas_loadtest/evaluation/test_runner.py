@@ -9,9 +9,11 @@ from mbcas_loadtest.evaluation import cache as caching
 from mbcas_loadtest.evaluation import grid, jobs, registration, versions
 from mbcas_loadtest.evaluation.cache import Cache
 from mbcas_loadtest.evaluation.jobs import Job, container_hours, key_of
+from mbcas_loadtest.evaluation.registration import Registration
 from mbcas_loadtest.evaluation.runner import Done, estimate_seconds, run_jobs
 from mbcas_loadtest.rivals.catalog import RIVALS
 from mbcas_loadtest.simulation.outcome import Outcome
+from mbcas_loadtest.workloads.catalog import SCENARIOS
 from tests.mbcas_loadtest.evaluation import samples
 
 JOB = Job(scenario="constant", system="static", knob=1.0, seeds=(0, 1))
@@ -190,6 +192,61 @@ def test_the_plan_has_each_job_once_with_knobs_from_end_to_end() -> None:
     assert {max(RIVALS["static"].sweep), min(RIVALS["static"].sweep), 1.0} <= set(knobs)
 
 
+def test_a_known_best_value_is_run_with_its_neighbours() -> None:
+    wish = grid.Wish(scenarios=("constant",), systems=("k8s-cpu",), seeds=(0,))
+    known = {"k8s-cpu": {"T1": 0.8}}
+
+    planned = grid.plan(wish, replace_points(samples.registration(), known))
+
+    assert [job.knob for job in planned] == [0.5, 0.7, 0.8, 0.9]  # 0.5 is its default.
+
+
+def test_a_quick_look_takes_no_more_of_a_scenario_than_there_is() -> None:
+    wish = grid.Wish(
+        scenarios=("constant", "periodic-1800s"), systems=("mbcas",), seeds=(0,), seconds=5_000
+    )
+
+    planned = grid.plan(wish, samples.registration())
+
+    seconds = {job.scenario: job.seconds for job in planned}
+    assert seconds == {"constant": 3_600, "periodic-1800s": 5_000}
+    assert {job.cluster_nodes for job in planned} == {60}
+
+
+def test_jobs_of_the_core_that_differ_in_their_scenario_alone_are_run_together() -> None:
+    core = replace(JOB, system="mbcas", knob=0.05)
+    bursty, tighter = replace(core, scenario="bursty"), replace(core, knob=0.1)
+    drawn = replace(core, series_node=0)
+
+    assert jobs.batches([JOB, core, bursty, tighter, drawn]) == [
+        (bursty, core),
+        (tighter,),
+        (drawn,),
+        (JOB,),
+    ]
+
+
+def test_no_batch_is_longer_than_what_an_interruption_may_cost() -> None:
+    core = [Job(scenario=name, system="mbcas", knob=0.05, seeds=(0,)) for name in SCENARIOS]
+
+    batches = jobs.batches(core)
+
+    assert sorted(job for batch in batches for job in batch) == sorted(core)
+    assert max(len(batch) for batch in batches) == jobs.BATCH_WORLDS < len(core)
+
+
+def test_where_a_batch_fails_each_of_its_jobs_is_run_alone(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.yaml", "b.yaml")]
+    for path in paths:
+        path.write_text(SHOP)  # Two worlds of one name cannot be run together.
+    pair = [Job(scenario=str(path), system="mbcas", knob=0.05, seeds=(0,)) for path in paths]
+
+    results = run_jobs(pair, Cache(tmp_path / "cache"), workers=1)
+
+    assert results.failed == {}
+    assert set(results.figures) == set(pair)
+
+
 def test_the_family_runs_at_every_registered_knob() -> None:
     wish = grid.Wish(scenarios=("constant",), systems=("captain-api",), seeds=(0,))
 
@@ -203,6 +260,10 @@ def test_the_family_runs_at_every_registered_knob() -> None:
 def test_quick_runs_on_tuning_seeds_alone() -> None:
     for job in grid.plan_quick(samples.registration()):
         assert max(job.seeds) <= 99
+
+
+def replace_points(registered: Registration, points: dict[str, dict[str, float]]) -> Registration:
+    return registered.model_copy(update={"operating_points": points})
 
 
 def _keys_with_changed(monkeypatch: pytest.MonkeyPatch, ending: str, *of: Job) -> tuple[str, ...]:
