@@ -58,6 +58,13 @@ QUANTITIES: Mapping[str, Quantity] = {
         about="until the limit stays within 10 % for 5 min with throttling at most 5 %; "
         "the whole run where that never happens; mean over containers",
     ),
+    "peak_throttled": Quantity(
+        title="peak throttled",
+        unit="%",
+        decimals=1,
+        about="throttled periods in the tenth of a container's seconds in which most work arrives, "
+        "mean over containers that are not batch",
+    ),
     "reservation_waste": Quantity(
         title="reserved, unused",
         unit="%",
@@ -121,6 +128,7 @@ def figures(outcome: Outcome, *, batch: tuple[bool, ...]) -> Figures:
         "p99_seconds": _mean(part.delay_p99_seconds, waited_for),
         "changes_per_hour": _ratio(part.changes.sum(axis=1), hours),
         "settling_seconds": _settling_seconds(outcome),
+        "peak_throttled": _mean(outcome.peak_throttled_ratio, waited_for),
         "reservation_waste": _ratio(
             part.idle_core_seconds.sum(axis=1), part.request_core_seconds.sum(axis=1)
         ),

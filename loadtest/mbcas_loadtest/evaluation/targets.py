@@ -90,8 +90,20 @@ def _moving(board: Board) -> list[Target]:
         found += [
             _judged(Level.MUST, _of_oracle(load, 85), shown, share, at_least=0.85),
             _judged(Level.MOONSHOT, _of_oracle(load, 95), shown, share, at_least=0.95),
+            _at_the_peak(board, load),
         ]
     return found
+
+
+def _at_the_peak(board: Board, load: str) -> Target:
+    peak = _matched(board, load, "mbcas", "peak_throttled")
+    return _judged(
+        Level.MOONSHOT,
+        f"{load}: of 5 % throttled at most 1 % in the tenth of the time with most demand",
+        _ratio(peak),
+        -peak,
+        at_least=-0.01,
+    )
 
 
 def _bursty(board: Board) -> list[Target]:

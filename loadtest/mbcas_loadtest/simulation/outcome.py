@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mbcas_core.units import FloatArray
 from mbcas_loadtest.errors import SimulationError
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # Arrays have no single ==.
@@ -98,6 +98,11 @@ class Outcome:
     """(m, n) milestones.md 1.4: first second from which the limit stays within 10 % of what it was
     then for five minutes, with throttling at most tau in them; NaN where that never happens. Not
     meant for loads that change for good: time counts from the world's start."""
+    peak_throttled_ratio: FloatArray
+    """(m, n) evaluation.md F.4: throttled share of the periods in the tenth of the measured seconds
+    in which most work arrives for the container, and in all that equal the least of them; NaN where
+    it was never there. What a closed loop did not send counts as arrived, so that all systems are
+    judged by the same seconds."""
     counts: dict[str, int] = field(default_factory=dict)
     """What else was counted, by name, such as `violation-1` of MBCAS's own rules."""
     series: Series | None = None
@@ -108,7 +113,10 @@ class Outcome:
         Raises:
             OSError: It cannot be written.
         """
-        arrays = {"settling_seconds": self.settling_seconds}
+        arrays = {
+            "settling_seconds": self.settling_seconds,
+            "peak_throttled_ratio": self.peak_throttled_ratio,
+        }
         for name, part in (("warmup", self.warmup), ("measured", self.measured)):
             arrays |= {f"{name}.{key.name}": getattr(part, key.name) for key in fields(Phase)}
         if self.series is not None:
@@ -159,6 +167,7 @@ def load(path: Path) -> Outcome:
             warmup=Phase(**_part(arrays, "warmup", len(seeds))),
             measured=Phase(**_part(arrays, "measured", len(seeds))),
             settling_seconds=arrays["settling_seconds"],
+            peak_throttled_ratio=arrays["peak_throttled_ratio"],
             counts={str(name): int(count) for name, count in head["counts"].items()},
             series=None if node is None else _series(arrays, int(node)),
         )

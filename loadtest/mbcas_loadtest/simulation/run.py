@@ -272,6 +272,7 @@ class _Run:
             warmup=warmup,
             measured=measured,
             settling_seconds=self._tally.settling_seconds(self._settings.tau_ratio),
+            peak_throttled_ratio=self._tally.peak_throttled_ratio(),
             counts=self._shell.count(),
             series=self._tally.series(),
         )

@@ -1,5 +1,6 @@
 """Adds up what came of a run, a stretch of whole seconds at a time."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,8 @@ from mbcas_loadtest.simulation.world import PERIODS_PER_SECOND, World
 
 SETTLED_SECONDS = 300
 SETTLED_RATIO = 0.10
+PEAK_RATIO = 0.10
+"""Share of a container's seconds that are its peak."""
 QUANTILES = {"delay_p50_seconds": 0.5, "delay_p99_seconds": 0.99}
 
 
@@ -70,6 +73,7 @@ class Tally:
         shape = (world.seconds, *world.shape)
         self._limit: NDArray[np.float32] = np.full(shape, np.nan, np.float32)
         self._throttled: NDArray[np.float32] = np.zeros(shape, np.float32)
+        self._demand: NDArray[np.float32] = np.zeros(shape, np.float32)
         self._sums = no_sums(world.shape)
         self._declared_cores = np.ascontiguousarray(
             world.declared.request_millicores / MILLICORES_PER_CORE + np.zeros(world.shape)
@@ -79,6 +83,7 @@ class Tally:
         """Takes the next seconds in; `end_phase` comes between two stretches."""
         self._meter.add(stretch.periods)
         own = slice(stretch.second, stretch.second + len(stretch.exists))
+        self._demand[own] = _by_second(stretch.arrivals_usec)
         add_stretch(
             self._sums,
             Means(self._limit[own], self._throttled[own]),
@@ -114,6 +119,12 @@ class Tally:
     def settling_seconds(self, tau_ratio: float) -> FloatArray:
         """See `Outcome.settling_seconds`."""
         return find_settling_seconds(self._limit, self._throttled, tau_ratio)
+
+    def peak_throttled_ratio(self) -> FloatArray:
+        """See `Outcome.peak_throttled_ratio`."""
+        measured = slice(self._world.warmup_seconds, None)
+        there = ~np.isnan(self._limit[measured])
+        return find_peak_throttled_ratio(self._demand[measured], self._throttled[measured], there)
 
     def series(self) -> Series | None:
         """Returns the series of the node that is watched."""
@@ -168,6 +179,29 @@ def find_settling_seconds(
     settled &= (mean <= tau_ratio + 1e-9) & np.isfinite(highest)
     first: FloatArray = np.argmax(settled, axis=0).astype(np.float64)
     return np.where(settled.any(axis=0), first, np.nan)
+
+
+def find_peak_throttled_ratio(
+    demand: NDArray[np.floating], throttled_ratio: NDArray[np.floating], there: BoolArray
+) -> FloatArray:
+    """Returns how throttled each container is at its peak: see `Outcome.peak_throttled_ratio`.
+
+    Args:
+        demand: (seconds, m, n) not below 0.
+        throttled_ratio: (seconds, m, n).
+        there: (seconds, m, n) which seconds count.
+    """
+    nodes, count = demand.shape[1:]
+    result: FloatArray = np.full((nodes, count), np.nan)
+    for node, c in np.ndindex(nodes, count):  # One at a time: a copy of all would be large.
+        own = there[:, node, c]
+        wanted = demand[own, node, c]
+        if len(wanted):
+            rank = len(wanted) - math.ceil(len(wanted) * PEAK_RATIO)
+            least = np.partition(wanted, rank)[rank]
+            peak = throttled_ratio[own, node, c][wanted >= least]
+            result[node, c] = peak.mean(dtype=np.float64)
+    return result
 
 
 def _slide(best: np.ufunc, values: FloatArray) -> FloatArray:

@@ -31,6 +31,7 @@ def outcome(
     shape: tuple[int, int] = (2, 2),
     *,
     settling_seconds: float = 60.0,
+    peak_throttled_ratio: FloatArray | float = 0.1,
     **changes: FloatArray | float,
 ) -> Outcome:
     """Builds an outcome; changes are of what is measured."""
@@ -43,6 +44,7 @@ def outcome(
         warmup=phase(shape, seconds=600.0, wall_periods=6_000.0),
         measured=phase(shape, **changes),
         settling_seconds=np.full(shape, settling_seconds),
+        peak_throttled_ratio=np.broadcast_to(peak_throttled_ratio, shape) * 1.0,
         counts={"violation-1": 0},
     )
 

@@ -48,6 +48,12 @@ def test_who_never_settles_is_counted_with_the_whole_run() -> None:
     assert figures(one, batch=(False, False))["settling_seconds"] == pytest.approx([4200.0])
 
 
+def test_batch_has_no_part_in_the_throttling_at_the_peak() -> None:
+    one = outcome((1, 3), peak_throttled_ratio=np.array([[0.2, 0.9, np.nan]]))
+
+    assert figures(one, batch=(False, True, False))["peak_throttled"] == pytest.approx([0.2])
+
+
 def test_jains_index_is_1_for_equal_shares_and_one_over_n_for_a_winner_who_takes_all() -> None:
     owed = np.full((2, 4), 10.0)
     denied = np.array([[5.0, 5.0, 5.0, 5.0], [0.0, 10.0, 10.0, 10.0]])

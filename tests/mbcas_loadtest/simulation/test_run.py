@@ -201,6 +201,22 @@ def test_a_series_adds_up_to_the_outcome() -> None:
     np.testing.assert_allclose(throttled, outcome.measured.throttled_periods[1], rtol=1e-5)
 
 
+def test_the_peak_is_looked_for_after_the_warm_up_and_where_a_container_is() -> None:
+    given = world((450.0, 380.0), seconds=60, warmup=20, variation=0.5)
+    given.exists[50:, 1] = False
+
+    outcome = simulate(given, Scripted(moving).rival(), 0.5, settings=RunSettings(series_node=0))
+
+    assert outcome.series is not None
+    by_second = given.arrivals_usec[:, 0].reshape(60, PERIODS_PER_SECOND, 2).sum(axis=1)
+    for c, seconds in enumerate((range(20, 60), range(20, 50))):
+        wanted = sorted(seconds, key=lambda second: -by_second[second, c])
+        peak = [float(outcome.series.throttled_ratio[second, c]) for second in wanted]
+        count = len(wanted) // 10
+        assert outcome.peak_throttled_ratio[0, c] == pytest.approx(sum(peak[:count]) / count)
+    assert outcome.peak_throttled_ratio.max() > 0
+
+
 def stored(path: Path) -> Outcome:
     given = world((450.0,), seconds=10, warmup=5)
     outcome = simulate(given, Scripted(moving).rival(), 0.5, settings=RunSettings(series_node=0))
@@ -217,6 +233,8 @@ def test_an_outcome_is_read_back_as_it_was_written(tmp_path: Path) -> None:
         for key in fields(Phase):
             before, after = (getattr(getattr(each, part), key.name) for each in (outcome, read))
             np.testing.assert_array_equal(before, after)
+    for name in ("settling_seconds", "peak_throttled_ratio"):
+        np.testing.assert_array_equal(getattr(outcome, name), getattr(read, name))
     assert outcome.series is not None
     assert read.series is not None
     for key in fields(Series):

@@ -1,12 +1,12 @@
-"""When a limit counts as settled (milestones.md 1.4)."""
+"""When a limit counts as settled (milestones.md 1.4), and how throttled a peak was."""
 
 import math
 
 import numpy as np
 import pytest
 
-from mbcas_core.units import FloatArray
-from mbcas_loadtest.simulation.tally import find_settling_seconds
+from mbcas_core.units import BoolArray, FloatArray
+from mbcas_loadtest.simulation.tally import find_peak_throttled_ratio, find_settling_seconds
 
 SECONDS = 900
 
@@ -74,3 +74,48 @@ def test_what_is_not_there_has_not_settled() -> None:
     found = find_settling_seconds(limit[:, None], np.zeros((SECONDS, 1)), 0.05)
 
     assert found[0] == 210.0
+
+
+def peak_by_hand(demand: FloatArray, throttled: FloatArray, there: BoolArray) -> float:
+    seconds = [second for second in range(len(demand)) if there[second]]
+    seconds.sort(key=lambda second: -demand[second])
+    kept, total = 0, 0.0
+    for place, second in enumerate(seconds):
+        is_tie = kept > 0 and demand[second] == demand[seconds[place - 1]]
+        if place < math.ceil(len(seconds) / 10) or (is_tie and kept == place):
+            kept, total = kept + 1, total + throttled[second]
+    return total / kept if kept else math.nan
+
+
+@pytest.mark.parametrize("levels", [2, 7, 1000])
+def test_the_peak_is_the_tenth_of_the_seconds_with_most_demand_and_what_equals_it(
+    levels: int,
+) -> None:
+    rng = np.random.default_rng(levels)
+    shape = (95, 2, 3)
+    demand: FloatArray = rng.integers(0, levels, shape).astype(np.float64)
+    throttled: FloatArray = rng.random(shape)
+    there = rng.random(shape) < 0.8
+    there[:, 1, 2] = False
+
+    found = find_peak_throttled_ratio(demand, throttled, there)
+
+    by_hand_each = [
+        [
+            peak_by_hand(demand[:, node, c], throttled[:, node, c], there[:, node, c])
+            for c in range(3)
+        ]
+        for node in range(2)
+    ]
+    np.testing.assert_allclose(found, by_hand_each, rtol=1e-12)
+    assert np.isnan(found[1, 2])
+
+
+def test_throttling_outside_the_peak_is_not_the_peaks() -> None:
+    time = np.arange(100)
+    demand = np.where(time < 10, 5.0, 1.0)[:, None, None]
+    throttled = np.where(time < 10, 0.0, 1.0)[:, None, None]
+
+    found = find_peak_throttled_ratio(demand, throttled, np.full(demand.shape, fill_value=True))
+
+    assert found == pytest.approx(0.0)
