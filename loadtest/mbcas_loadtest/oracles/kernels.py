@@ -133,3 +133,82 @@ def find_least(
                 last = tried
             low = min(last + 1, high)
         least[row] = low
+
+
+class Costs(NamedTuple):
+    """What stays cost one container; see `plan`."""
+
+    level_millicores: FloatArray
+    """(g,)."""
+    end: IntArray
+    """(s, g), 0 where there is none."""
+    throttled: FloatArray
+    """(s, g)."""
+    stay: FloatArray
+    """(s, g, K) found from the last slot to the first."""
+    least: FloatArray
+    """(s + 1, g, K) W, 0 at its end."""
+
+
+@compiled
+def weigh_stays(costs: Costs, price: float) -> None:
+    """Finds `stay` and `least` at a price of a throttled period."""
+    slots, levels, changes_max = costs.stay.shape
+    moved = np.empty(changes_max)
+    for i in range(slots - 1, -1, -1):
+        moved[:] = np.inf
+        for g in range(levels):
+            end = costs.end[i, g]
+            own = costs.level_millicores[g] * (end - i) + price * costs.throttled[i, g]
+            for k in range(changes_max):
+                cost = own + costs.least[end, g, k] if end > 0 else np.inf
+                costs.stay[i, g, k] = cost
+                moved[k] = min(moved[k], cost)
+        for g in range(levels):
+            costs.least[i, g, 0] = costs.stay[i, g, 0]
+            for k in range(1, changes_max):
+                costs.least[i, g, k] = min(costs.stay[i, g, k], moved[k - 1])
+
+
+@compiled
+def read_plan(costs: Costs, chosen: FloatArray) -> float:
+    """Reads the cheapest plan off, stay by stay, into (s,); returns its throttled periods."""
+    slots, _, changes_max = costs.stay.shape
+    i, left, throttled = 0, changes_max - 1, 0.0
+    level = int(np.argmin(costs.stay[0, :, left]))
+    while i < slots:
+        if left > 0:
+            other = int(np.argmin(costs.stay[i, :, left - 1]))
+            if costs.stay[i, other, left - 1] < costs.stay[i, level, left]:
+                level, left = other, left - 1
+        end = costs.end[i, level]
+        chosen[i:end] = costs.level_millicores[level]
+        throttled += costs.throttled[i, level]
+        i = end
+    return throttled
+
+
+@compiled
+def plan_rows(
+    level_millicores: FloatArray,
+    end: IntArray,
+    throttled: FloatArray,
+    price: FloatArray,
+    changes_max: int,
+    chosen: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Plans for p containers, the arrays of `stays.Table`, at prices (p,), into (s, p).
+
+    Returns:
+        Throttled periods and least cost, (p,) each.
+    """
+    slots, rows, levels = end.shape
+    stay = np.empty((slots, levels, changes_max))
+    least = np.zeros((slots + 1, levels, changes_max))
+    total, cost = np.zeros(rows), np.zeros(rows)
+    for row in range(rows):
+        costs = Costs(level_millicores[row], end[:, row], throttled[:, row], stay, least)
+        weigh_stays(costs, price[row])
+        total[row] = read_plan(costs, chosen[:, row])
+        cost[row] = stay[0, :, changes_max - 1].min()
+    return total, cost

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mbcas_core.units import FloatArray, IntArray
+from mbcas_loadtest.oracles.kernels import plan_rows
 from mbcas_loadtest.oracles.stays import Table
 
 PRICE_STEPS = 18
@@ -75,39 +76,11 @@ def plan_at(
     Returns:
         Levels (s, p), throttled periods (p,) and least cost (p,), in millicores x slots.
     """
-    s, p, g = table.end.shape
-    slots = table.end - np.arange(s)[:, None, None]
-    cost = table.level_millicores * slots + price[:, None] * table.throttled
-    cost = np.where(table.end > 0, cost, np.inf)
-    least = np.zeros((s + 1, p, g, changes_max + 1))
-    stay = np.empty((s, p, g, changes_max + 1))
-    own, levels = np.arange(p)[:, None], np.arange(g)
-    for i in reversed(range(s)):
-        stay[i] = cost[i][..., None] + least[table.end[i], own, levels]
-        moved = stay[i].min(axis=1)
-        least[i] = stay[i]
-        least[i, ..., 1:] = np.minimum(stay[i, ..., 1:], moved[:, None, :-1])
-    chosen, throttled = _walk(table, stay, changes_max)
-    return chosen, throttled, stay[0, ..., changes_max - 1].min(axis=1)
-
-
-def _walk(table: Table, stay: FloatArray, changes_max: int) -> tuple[FloatArray, FloatArray]:
-    """Reads the plan off, stay by stay."""
-    s, p = table.end.shape[:2]
-    chosen, throttled = np.empty((s, p)), np.zeros(p)
-    for own in range(p):
-        i, left = 0, changes_max - 1
-        level = int(stay[0, own, :, left].argmin())
-        while i < s:
-            if left > 0:
-                other = int(stay[i, own, :, left - 1].argmin())
-                if stay[i, own, other, left - 1] < stay[i, own, level, left]:
-                    level, left = other, left - 1
-            end = int(table.end[i, own, level])
-            chosen[i:end, own] = table.level_millicores[own, level]
-            throttled[own] += table.throttled[i, own, level]
-            i = end
-    return chosen, throttled
+    chosen = np.empty(table.end.shape[:2])
+    throttled, cost = plan_rows(
+        table.level_millicores, table.end, table.throttled, price, changes_max, chosen
+    )
+    return chosen, throttled, cost
 
 
 def count_changes(level_millicores: FloatArray) -> IntArray:
