@@ -414,6 +414,8 @@ class Selection:
     """Index into `nodes`, shape (p,), ascending."""
     pod_of_row: IntArray
     """Index into `pods`, shape (n,), ascending."""
+    node_of_row: IntArray
+    """Index into `nodes`, shape (n,), ascending."""
 
     @classmethod
     def of(cls, *, nodes: IntArray, rows: IntArray, rows_table: Rows) -> Self:
@@ -421,19 +423,16 @@ class Selection:
         pod = rows_table.pod[rows]
         first = np.ones(rows.size, np.bool_)
         first[1:] = pod[1:] != pod[:-1]
-        starts = np.flatnonzero(first)
+        starts = first.nonzero()[0]
         position = np.zeros(int(nodes.max(initial=-1)) + 1, np.int64)
         position[nodes] = np.arange(nodes.size)
+        pod_of_row = np.cumsum(first) - 1
+        node_of_pod = position[rows_table.node[rows[starts]]]
         return cls(
             nodes=nodes,
             pods=pod[starts],
             rows=rows,
-            node_of_pod=position[rows_table.node[rows[starts]]],
-            pod_of_row=np.cumsum(first) - 1,
+            node_of_pod=node_of_pod,
+            pod_of_row=pod_of_row,
+            node_of_row=node_of_pod[pod_of_row],
         )
-
-    @property
-    def node_of_row(self) -> IntArray:
-        """Index into `nodes`, shape (n,), ascending."""
-        index: IntArray = self.node_of_pod[self.pod_of_row]
-        return index

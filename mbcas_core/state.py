@@ -189,10 +189,13 @@ class State:
 
     def two_numbers(self, rows: IntArray) -> BoolArray:
         """True where a hard quota on Kubernetes has not yet made request and limit one."""
-        table = self.ledger
+        table, facts = self.ledger, self.fleet.rows
+        hard = self.hard_quota(rows) & facts.kube[rows]
+        if not hard.any():
+            return hard
         apart = table.desired_request[rows] != table.desired_limit[rows]
-        two: BoolArray = apart & self.hard_quota(rows) & self.fleet.rows.kube[rows]
-        return two & self.fleet.rows.has_limit[rows]
+        two: BoolArray = hard & apart & facts.has_limit[rows]
+        return two
 
     def judge_limits(self, rows: IntArray, *, auto: BoolArray) -> None:
         """Notes which limits are ceilings of their node, for its market and until the next one.
@@ -231,7 +234,10 @@ class State:
         """
         request = ledger.billed_request(self.ledger, rows)
         limit = np.where(self.bounds(rows), ledger.billed_limit(self.ledger, rows), request)
-        one = self.hard_quota(rows) & ~self.two_numbers(rows)
+        hard = self.hard_quota(rows)
+        if not hard.any():
+            return request, limit
+        one = hard & ~self.two_numbers(rows)
         limit = np.where(one & self.fleet.rows.kube[rows], np.maximum(request, limit), limit)
         return np.where(one, limit, request), limit
 

@@ -29,6 +29,11 @@ class Standing:
     settled: BoolArray
     """Free to be changed: nothing in flight, not resting."""
     hard: BoolArray
+    has_limit: BoolArray
+    bounds: BoolArray
+    """Its limit is one of its node's ceilings."""
+    two_numbers: BoolArray
+    """A hard quota whose request and limit are not one yet."""
     applied_request: IntArray
     applied_limit: IntArray
     billed_request: IntArray
@@ -88,7 +93,7 @@ def wish(
     up_request, up_limit = up_request & ~barred, up_limit & ~barred
     down_request, down_limit = request.down & ~up_request, limit.down & ~up_limit
     contested = state.decisions.rationed[rows] & _contested(
-        state, selection, standing, targets, up_request=up_request, up_limit=up_limit
+        selection, standing, targets, up_request=up_request, up_limit=up_limit
     )
     paying = contested & _has_debt(state, selection, standing, targets)
     down_request |= request.down_for_debts & paying & ~up_request
@@ -135,20 +140,21 @@ def _numbers(state: State, standing: Standing, targets: Targets) -> tuple[_Numbe
     parameters, facts, rows = state.parameters, state.fleet.rows, standing.rows
     able = standing.auto & standing.fresh & standing.settled
     hard = standing.hard & targets.reservation.takes_part
-    has_limit = facts.has_limit[rows]
+    has_limit = standing.has_limit
     owed = np.minimum(targets.reservation.floor_millicores, targets.reservation.need_millicores)
     admitted = np.where(standing.hard | facts.strict[rows], 0, facts.admitted_limit[rows])
     # The kernel takes no smaller quota, whatever little the market has to give.
-    bounds = state.bounds(rows)
+    bounds = standing.bounds
     limit = find_limits(state, rows, targets.ceiling_millicores, bounds=bounds)
     limit = np.maximum(limit, MIN_CEILING_MILLICORES)
     # One that bounds nothing goes back to what was admitted, if it ever was moved.
     free = ~bounds & (facts.policy[rows] != Policy.REQUESTS_ONLY)
     # Until they are one, the reservation comes up to meet a ceiling that sinks step by step.
-    halfway = hysteresis.limit_cut(
-        standing.applied_limit, limit, cut_max_ratio=parameters.cut_max_ratio
-    )
-    limit = np.where(state.two_numbers(rows), np.maximum(limit, halfway), limit)
+    if standing.two_numbers.any():
+        halfway = hysteresis.limit_cut(
+            standing.applied_limit, limit, cut_max_ratio=parameters.cut_max_ratio
+        )
+        limit = np.where(standing.two_numbers, np.maximum(limit, halfway), limit)
     request = np.where(hard & has_limit, limit, targets.reservation_millicores)
     # Without a request, its pod might become BestEffort.
     least = np.minimum(facts.admitted_request[rows], MIN_CEILING_MILLICORES)
@@ -216,7 +222,6 @@ def _compare(
 
 
 def _contested(
-    state: State,
     selection: Selection,
     standing: Standing,
     targets: Targets,
@@ -227,7 +232,7 @@ def _contested(
     """True for every row of a node on which the wanted raises exceed what is free."""
     node, m = selection.node_of_row, selection.nodes.size
     contested = np.zeros(m, np.bool_)
-    bounds = state.bounds(standing.rows)
+    bounds = standing.bounds
     ceilings = np.where(bounds, standing.billed_limit, standing.billed_request)
     for wanted, billed, target, bound in (
         (
@@ -272,18 +277,18 @@ def desired(
     request = np.where(wishes.up_request, np.minimum(wishes.request, granted), request)
     request = np.where(wishes.down_request, wishes.request, request)
     granted = standing.billed_limit + grants.ceiling_millicores
-    granted = np.where(state.bounds(rows), granted, wishes.limit)
+    granted = np.where(standing.bounds, granted, wishes.limit)
     limit = np.where(wishes.up_limit, np.minimum(wishes.limit, granted), limit)
     limit = np.where(wishes.down_limit, wishes.limit, limit)
     moves = wishes.up_request | wishes.up_limit | wishes.down_request | wishes.down_limit
     up = wishes.up_request | wishes.up_limit
     one = np.where(up, request, np.maximum(request, limit))
     # Two numbers become one where the reservation was granted all of it, and else stay two.
-    two = state.two_numbers(rows)
+    two = standing.two_numbers
     one = np.where(two & ~up, np.minimum(one, standing.billed_request), one)
     stays = two & up & (one < wishes.request)
     request = np.where(hard & moves, one, request)
-    has_limit = state.fleet.rows.has_limit[rows]
+    has_limit = standing.has_limit
     held = np.maximum(limit, standing.billed_request)
     request = np.where(has_limit & ~hard, np.minimum(request, held), request)
     limit = np.where(hard & moves, one, np.maximum(limit, np.maximum(request, 0)))

@@ -33,15 +33,18 @@ MIN_ROUND_SECONDS = 0.5
 def run(state: State, seconds: Seconds, *, now_seconds: float) -> list[Effect]:
     """Ends what is over and lifts what is throttled now."""
     active: IntArray = np.flatnonzero(state.emergency.active)
-    emergency.step(
-        state.emergency,
-        state.windows,
-        active,
-        exit_seconds=round(state.parameters.emergency_exit_seconds),
-        decay_seconds=state.parameters.emergency_decay_seconds,
-        now_seconds=now_seconds,
-    )
+    if active.size:
+        emergency.step(
+            state.emergency,
+            state.windows,
+            active,
+            exit_seconds=round(state.parameters.emergency_exit_seconds),
+            decay_seconds=state.parameters.emergency_decay_seconds,
+            now_seconds=now_seconds,
+        )
     throttled = seconds.rows[(seconds.throttled > 0).any(axis=1)]
+    if throttled.size == 0:
+        return []
     rows, rollback = _triggered(state, throttled, now_seconds)
     if rows.size == 0:
         return []
@@ -66,15 +69,15 @@ def _triggered(state: State, rows: IntArray, now: float) -> tuple[IntArray, Bool
     able &= kubelet.takes_orders(state, rows) & kubelet.may_raise(state, rows, now_seconds=now)
     # A ceiling alone is never refused by a kubelet.
     resting = now < fleet.pods.withdrawn_until[fleet.rows.pod[rows]]
-    able &= ~(resting & state.hard_quota(rows))
+    able &= ~(resting & (policy == Policy.HARD_QUOTA))
     able &= fleet.nodes.attached[fleet.rows.node[rows]] & ~state.decisions.rationed[rows]
     able &= ~np.isnan(state.decisions.time[rows])
     able &= (now >= table.rest_until[rows]) & (now >= table.foreign_until[rows])
     able &= ~ledger.in_flight(table, rows)
     rows = rows[able]
     tau = fleet.rows.tau[rows]
-    surge = emergency.surging(state.windows, rows, tau)
     recent = throttled_ratio(state.windows, rows, seconds=emergency.SURGE_SECONDS)
+    surge = emergency.surging(state.windows, rows, tau, recent=recent)
     rollback = (now - table.cut_time[rows] <= parameters.rollback_window_seconds) & (
         recent > np.minimum(ROLLBACK_TAUS * tau, 0.4)
     )
@@ -96,7 +99,9 @@ def _grant(state: State, rows: IntArray, now: float) -> list[Effect]:
     fleet = state.fleet
     selection = fleet.select(np.unique(fleet.rows.node[rows]))
     everyone = selection.rows
-    lifted = np.isin(everyone, rows)
+    asks = np.zeros(fleet.rows.capacity, np.bool_)
+    asks[rows] = True
+    lifted = asks[everyone]
     hard = state.hard_quota(everyone)
     billed_request, billed_limit = state.billed(everyone)
     wish = np.zeros(everyone.size, np.int64)
@@ -137,7 +142,7 @@ def _grant(state: State, rows: IntArray, now: float) -> list[Effect]:
     limit = np.where(hard, request, billed_limit + grants.ceiling_millicores)
     worth = lifted & (limit - billed_limit >= MIN_LIFT_MILLICORES)
     short = lifted & (limit < wish)
-    hungry = np.unique(selection.nodes[selection.node_of_row[short]])
+    hungry = selection.nodes[selection.node_of_row[short]]
     rested = now - fleet.nodes.round_time[hungry] >= MIN_ROUND_SECONDS
     fleet.nodes.next_round[hungry[rested]] = -np.inf
     own: IntArray = np.flatnonzero(worth)

@@ -36,16 +36,16 @@ def of(
         cut: Those whose cut is sent.
         now_seconds: The server's clock.
     """
+    short = _short(selection, targets)
     cases: list[tuple[BoolArray, Reason]] = [
         *_outside(state, standing, targets, wishes, now_seconds),
-        *_moved(state, selection, standing, targets, wishes, raised=raised, cut=cut),
+        *_moved(state, standing, targets, wishes, short=short, raised=raised, cut=cut),
         *_barred(state, standing, wishes, now_seconds),
-        *_kept(state, selection, standing, targets, wishes),
+        *_kept(state, selection, standing, targets, wishes, short=short),
     ]
-    conditions = [condition for condition, _ in cases]
-    reasons: IntArray = np.select(
-        conditions, [int(reason) for _, reason in cases], int(Reason.WITHIN_BAND)
-    )
+    reasons: IntArray = np.full(standing.rows.size, int(Reason.WITHIN_BAND))
+    for condition, reason in reversed(cases):  # The first that holds is written last.
+        reasons[condition] = reason
     return reasons
 
 
@@ -92,11 +92,11 @@ def _short(selection: Selection, targets: Targets) -> BoolArray:
 
 def _moved(
     state: State,
-    selection: Selection,
     standing: Standing,
     targets: Targets,
     wishes: Wishes,
     *,
+    short: BoolArray,
     raised: BoolArray,
     cut: BoolArray,
 ) -> list[tuple[BoolArray, Reason]]:
@@ -105,7 +105,7 @@ def _moved(
     return [
         (raised & standing.lifted & state.emergency.rolled_back[rows], Reason.ROLLED_BACK),
         (raised & standing.lifted & ~sinking, Reason.EMERGENCY),
-        (raised & _short(selection, targets), Reason.RATIONED),
+        (raised & short, Reason.RATIONED),
         (raised, Reason.RAISED),
         (cut & wishes.contested, Reason.CUT_FOR_OTHERS),
         (cut & sinking, Reason.DECAY),
@@ -137,12 +137,17 @@ def _barred(
 
 
 def _kept(
-    state: State, selection: Selection, standing: Standing, targets: Targets, wishes: Wishes
+    state: State,
+    selection: Selection,
+    standing: Standing,
+    targets: Targets,
+    wishes: Wishes,
+    *,
+    short: BoolArray,
 ) -> list[tuple[BoolArray, Reason]]:
     rows, node = standing.rows, selection.node_of_row
     reduced = targets.reservation.floors_reduced | targets.ceiling_headroom.floors_reduced
-    bounds = state.bounds(rows)
-    limit = find_limits(state, rows, targets.ceiling_millicores, bounds=bounds)
+    limit = find_limits(state, rows, targets.ceiling_millicores, bounds=standing.bounds)
     at_admitted = (
         targets.ceiling_headroom.takes_part
         & (limit == state.fleet.rows.admitted_limit[rows])
@@ -159,6 +164,6 @@ def _kept(
         (reduced[node], Reason.FLOORS_REDUCED),
         (standing.lifted, Reason.EMERGENCY_HELD),
         (on_target & at_admitted, Reason.ADMITTED_FLOOR),
-        (on_target & _short(selection, targets), Reason.RATIONED),
+        (on_target & short, Reason.RATIONED),
         (on_target, Reason.ON_TARGET),
     ]

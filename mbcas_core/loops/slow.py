@@ -27,7 +27,7 @@ def run(state: State, nodes: IntArray, *, now_seconds: float) -> list[Effect]:
     selection = state.fleet.select(nodes)
     auto = _is_auto(state, selection.rows, now_seconds)
     state.judge_limits(selection.rows, auto=auto)
-    standing = _stand(state, selection, now_seconds)
+    standing = _stand(state, selection, auto, now_seconds)
     _estimate(state, standing, now_seconds)
     response.weigh_classes(state, selection)
     cleared, *shadow = _clear(state, selection, standing)
@@ -55,7 +55,7 @@ def run(state: State, nodes: IntArray, *, now_seconds: float) -> list[Effect]:
     return effects
 
 
-def _stand(state: State, selection: Selection, now: float) -> Standing:
+def _stand(state: State, selection: Selection, auto: BoolArray, now: float) -> Standing:
     fleet, table, rows = state.fleet, state.ledger, selection.rows
     resting = (now < table.rest_until[rows]) | (now < table.foreign_until[rows])
     resting |= now < fleet.pods.withdrawn_until[fleet.rows.pod[rows]]
@@ -63,16 +63,21 @@ def _stand(state: State, selection: Selection, now: float) -> Standing:
     ours = fleet.rows.request_set[rows] | fleet.rows.limit_set[rows]
     ratio = throttled_ratio(state.windows, rows, seconds=THROTTLED_SECONDS)
     billed_request, billed_limit = state.billed(rows)
-    hard = state.hard_quota(rows)
-    one = hard & fleet.rows.has_limit[rows] & ~state.two_numbers(rows)
+    hard, has_limit = state.hard_quota(rows), fleet.rows.has_limit[rows]
+    two_numbers = state.two_numbers(rows)
+    one = hard & has_limit & ~two_numbers
+    applied_limit = table.applied_limit[rows]
     return Standing(
         rows=rows,
-        auto=_is_auto(state, rows, now),
+        auto=auto,
         fresh=state.fresh(rows, now_seconds=now),
         settled=~_moving(state, rows, now) & ~resting & kubelet.takes_orders(state, rows),
         hard=hard,
-        applied_request=np.where(one, table.applied_limit[rows], table.applied_request[rows]),
-        applied_limit=table.applied_limit[rows],
+        has_limit=has_limit,
+        bounds=state.bounds(rows),
+        two_numbers=two_numbers,
+        applied_request=np.where(one, applied_limit, table.applied_request[rows]),
+        applied_limit=applied_limit,
         billed_request=billed_request,
         billed_limit=billed_limit,
         throttled_ratio=ratio,
@@ -136,7 +141,7 @@ def _clear(state: State, selection: Selection, standing: Standing) -> list[Clear
         takes_part=standing.auto & standing.fresh,
         policy=fleet.rows.policy[rows].astype(np.int64),
         strict=fleet.rows.strict[rows],
-        has_limit=state.bounds(rows),
+        has_limit=standing.bounds,
         admitted_request_millicores=fleet.rows.admitted_request[rows],
         admitted_limit_millicores=fleet.rows.admitted_limit[rows],
         reservation_need_millicores=_bound_need(state, standing),
@@ -183,7 +188,7 @@ def _bound_need(state: State, standing: Standing) -> IntArray:
         facts.admitted_limit[rows],
     )
     most = np.maximum(limit - MIN_CEILING_MILLICORES, facts.admitted_request[rows])
-    apart = facts.keeps_gap[rows] & facts.has_limit[rows]
+    apart = facts.keeps_gap[rows] & standing.has_limit
     return np.where(apart, np.minimum(need, most), need)
 
 
@@ -202,7 +207,7 @@ def _ask(
 ) -> OrderRows:
     """The raises that are worth an order."""
     fleet, rows = state.fleet, selection.rows
-    bounds = state.bounds(rows)
+    bounds = standing.bounds
     plain = bounds & ~(standing.hard | fleet.rows.strict[rows])
     return OrderRows(
         pod=selection.pod_of_row,
@@ -253,7 +258,7 @@ def _send(
     short = (wishes.up_request & (request < wishes.request)) | (
         wishes.up_limit & (limit < wishes.limit)
     )
-    state.fleet.nodes.waiting[np.unique(selection.nodes[selection.node_of_row[short]])] = True
+    state.fleet.nodes.waiting[selection.nodes[selection.node_of_row[short]]] = True
     reason = reasons.of(
         state, selection, standing, targets, wishes, raised=raised, cut=cut, now_seconds=now
     )
@@ -291,5 +296,5 @@ def _worth_sending(
     # What a spec says already is the kubelet's business: it was asked, and once is enough.
     table, rows = state.ledger, standing.rows
     asked = state.fleet.rows.kube[rows] & (request == table.desired_request[rows])
-    asked &= ~state.fleet.rows.has_limit[rows] | (limit == table.desired_limit[rows])
+    asked &= ~standing.has_limit | (limit == table.desired_limit[rows])
     return up & ~asked, cut & ~up & ~asked

@@ -149,8 +149,10 @@ def _clear_block(bids: Bids, capacity_millicores: IntArray, quantum_millicores: 
     markets = capacity_millicores.size
     market, need = bids.market, bids.need_millicores
     counted: IntArray = np.minimum(bids.floor_millicores, need)
-    demand = sum_runs(market, need, markets)
-    floor_sum = sum_runs(market, counted, markets)
+    first = _find_runs(market)
+    named = market[first]
+    demand = _sum_from(first, named, need, markets)
+    floor_sum = _sum_from(first, named, counted, markets)
     reduced: BoolArray = floor_sum > capacity_millicores
     rationed: BoolArray = demand > capacity_millicores
     allocation: IntArray = need.copy()
@@ -178,7 +180,7 @@ def _clear_block(bids: Bids, capacity_millicores: IntArray, quantum_millicores: 
         floors_reduced=reduced,
         demand_millicores=demand,
         floor_sum_millicores=floor_sum,
-        asking_weight=sum_runs(market, bids.weight * (need > counted), markets),
+        asking_weight=_sum_from(first, named, bids.weight * (need > counted), markets),
     )
 
 
@@ -190,8 +192,15 @@ def sum_by(group: IntArray, values: IntArray, groups: int) -> IntArray:
 def sum_runs(group: IntArray, values: NDArray[_Number], groups: int) -> NDArray[_Number]:
     """Adds up by group where groups ascend: each is a run of neighbours, which is much faster."""
     first = _find_runs(group)
+    return _sum_from(first, group[first], values, groups)
+
+
+def _sum_from(
+    first: IntArray, group: IntArray, values: NDArray[_Number], groups: int
+) -> NDArray[_Number]:
+    """Adds up runs that begin at `first`, each the group with this index."""
     total = np.zeros(groups, dtype=values.dtype)
-    total[group[first]] = np.add.reduceat(values, first)
+    total[group] = np.add.reduceat(values, first)
     return total
 
 
@@ -216,11 +225,12 @@ def _share_surplus(
         What each bid gets, which sums to the surplus, and the level of each market.
     """
     level = _find_levels(market, wished.astype(np.float64), weight, surplus)
-    bidding: BoolArray = np.zeros(surplus.size, dtype=np.bool_)
-    bidding[market] = True
+    first = _find_runs(market)
+    bidders = market[first]
+    remainder: IntArray = np.zeros(surplus.size, dtype=np.int64)
     while True:
         share, fraction = _round_down(market, wished, weight, level, quantum)
-        remainder: IntArray = np.where(bidding, surplus - sum_runs(market, share, surplus.size), 0)
+        remainder[bidders] = surplus[bidders] - np.add.reduceat(share, first)
         too_high = remainder < 0
         if not too_high.any():
             break
@@ -228,7 +238,7 @@ def _share_surplus(
     while remainder.any():
         handed = _hand_out(market, wished - share, fraction, remainder, quantum)
         share = share + handed
-        remainder = remainder - sum_runs(market, handed, surplus.size)
+        remainder[bidders] -= np.add.reduceat(handed, first)
     return share, level
 
 
@@ -283,5 +293,6 @@ def _hand_out(
     before = np.cumsum(portion) - portion
     first = _find_runs(market)
     start = np.repeat(before[first], np.diff(first, append=market.size))
-    handed[waiting[order]] = np.clip(remainder[market] - (before - start), 0, portion)
+    left = remainder[market] - (before - start)
+    handed[waiting[order]] = np.minimum(np.maximum(left, 0), portion)
     return handed

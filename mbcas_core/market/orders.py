@@ -83,8 +83,10 @@ def clear_orders(
 
     The limits, shape (m,), are those of `Targets`; the fast loop passes the last round's.
     """
+    node_of_row = rows.node[rows.pod]
     reservation, reservation_slack = _clear_raises(
         rows,
+        node_of_row,
         _Raises(
             target=rows.reservation_target_millicores,
             floor=rows.reservation_floor_millicores,
@@ -102,6 +104,7 @@ def clear_orders(
     lifted = np.where(reservation > 0, reserved, 0)
     ceiling, ceiling_slack = _clear_raises(
         rows,
+        node_of_row,
         _Raises(
             target=np.maximum(raised_target, lifted),
             floor=np.maximum(owed, lifted),
@@ -137,15 +140,18 @@ class _Raises:
 
 
 def _clear_raises(
-    rows: OrderRows, raises: _Raises, limit: IntArray, quantum: int
+    rows: OrderRows, node_of_row: IntArray, raises: _Raises, limit: IntArray, quantum: int
 ) -> tuple[IntArray, IntArray]:
     """Returns what each row is granted and what was free on each node."""
-    billed_of_node = sum_by(rows.node[rows.pod], raises.billed, limit.size)
+    billed_of_node = sum_by(node_of_row, raises.billed, limit.size)
     slack: IntArray = np.maximum(limit - billed_of_node, 0)
+    need = np.maximum(raises.target - raises.billed, 0)
+    if not need.any():
+        return need, slack
     owed = np.minimum(raises.floor, raises.target) - raises.billed
     bids = PodBids(
         pod=rows.pod,
-        need_millicores=np.maximum(raises.target - raises.billed, 0),
+        need_millicores=need,
         floor_millicores=np.maximum(owed, 0),
         weight=rows.weight,
         node=rows.node,

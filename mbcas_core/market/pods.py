@@ -114,8 +114,10 @@ def _share_in_pods(
     bids: PodBids, pod_allocation: IntArray, short: BoolArray, quantum: int
 ) -> tuple[IntArray, FloatArray]:
     """Returns what each container gets and the level in each pod."""
-    allocation: IntArray = np.where(short[bids.pod], pod_allocation[bids.pod], bids.need_millicores)
     pod_level: FloatArray = np.full(short.size, np.inf)
+    if not short.any():
+        return bids.need_millicores.copy(), pod_level
+    allocation: IntArray = np.where(short[bids.pod], pod_allocation[bids.pod], bids.need_millicores)
     several = short & (np.bincount(bids.pod, minlength=short.size) > 1)
     if several.any():
         rows: IntArray = np.flatnonzero(several[bids.pod])

@@ -19,6 +19,7 @@ throttled, demand = max(u, q (1 + min(1, t))), else demand = u. For example q = 
 t = 0.4 give 700m. A second in which the quota changed counts the larger one.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,6 +97,14 @@ class Seconds:
     square: FloatArray
     """Mean square of the second's slices, shape (n, k); NaN where they were not measured."""
 
+    def columns(self) -> Iterator[tuple[int, IntArray | slice]]:
+        """Returns each column and which of the n rows have lived through it, oldest first."""
+        k = self.usage.shape[1]
+        for j in range(k - 1):
+            yield j, np.flatnonzero(self.count >= k - j)
+        if self.count.size:
+            yield k - 1, slice(None)
+
 
 def stage(table: CounterTable, rows: IntArray, samples: Samples) -> None:
     """Copies samples into the table; entry i of the samples is about row i, -1 to skip it."""
@@ -143,44 +152,42 @@ def judge(
     """
     rows: IntArray = np.flatnonzero(table.waiting)
     table.waiting[rows] = False
-    rows = _refuse_absurd(table, rows, dropped)
-    rows = _ignore_old(table, rows, dropped)
-    elapsed = table.waiting_time[rows] - table.time[rows]
-    delta = table.waiting_counters[rows] - table.counters[rows]
-    good = table.known[rows] & _plausible(
-        delta, elapsed, table.waiting_counters[rows], cpu_count[rows]
-    )
-    dropped["interval_implausible"] = dropped.get("interval_implausible", 0) + int(
-        np.count_nonzero(table.known[rows] & ~good)
-    )
+    values, time = table.waiting_counters[rows], table.waiting_time[rows]
+    absurd = _is_absurd(values, time)
+    if _count(dropped, "sample_absurd", absurd):
+        rows, values, time = rows[~absurd], values[~absurd], time[~absurd]
+    known, elapsed = table.known[rows], time - table.time[rows]
+    old = known & (elapsed <= 0) & (elapsed >= -MAX_GAP_SECONDS)
+    if _count(dropped, "sample_old", old):
+        rows, values, time = rows[~old], values[~old], time[~old]
+        known, elapsed = known[~old], elapsed[~old]
+    delta = values - table.counters[rows]
+    good = known & _plausible(delta, elapsed, values, cpu_count[rows])
+    _count(dropped, "interval_implausible", known & ~good)
     quota_before = table.quota[rows]
-    _accept(table, rows, now_seconds)
-    seconds = _seconds(
-        table, rows[good], delta[good], elapsed[good], quota_before=quota_before[good]
-    )
-    table.sample_count[rows[good]] += 1
-    return seconds
+    _accept(table, rows, values, time, now_seconds)
+    if not good.all():
+        rows, delta, elapsed = rows[good], delta[good], elapsed[good]
+        quota_before = quota_before[good]
+    table.sample_count[rows] += 1
+    return _seconds(table, rows, delta, elapsed, quota_before=quota_before)
 
 
-def _refuse_absurd(table: CounterTable, rows: IntArray, dropped: dict[str, int]) -> IntArray:
-    values = table.waiting_counters[rows]
+def _count(dropped: dict[str, int], cause: str, which: BoolArray) -> int:
+    """Adds up what is dropped; returns how many these are."""
+    count = int(np.count_nonzero(which))
+    dropped[cause] = dropped.get(cause, 0) + count
+    return count
+
+
+def _is_absurd(values: IntArray, time: FloatArray) -> BoolArray:
     period = values[:, PERIOD]
-    absurd = (values < 0).any(axis=1) | (values > MAX_COUNTER).any(axis=1)
+    absurd: BoolArray = (values.min(axis=1) < 0) | (values.max(axis=1) > MAX_COUNTER)
     absurd |= (period < 1) | (period > MAX_PERIOD_USEC)
     absurd |= values[:, QUOTA] / np.maximum(period, 1) > MAX_MILLICORES / MILLICORES_PER_CORE
     with np.errstate(invalid="ignore"):  # NaN compares false, as it should.
-        absurd |= ~(np.abs(table.waiting_time[rows]) <= MAX_TIME_SECONDS)
-    dropped["sample_absurd"] = dropped.get("sample_absurd", 0) + int(np.count_nonzero(absurd))
-    kept: IntArray = rows[~absurd]
-    return kept
-
-
-def _ignore_old(table: CounterTable, rows: IntArray, dropped: dict[str, int]) -> IntArray:
-    elapsed = table.waiting_time[rows] - table.time[rows]
-    old = table.known[rows] & (elapsed <= 0) & (elapsed >= -MAX_GAP_SECONDS)
-    dropped["sample_old"] = dropped.get("sample_old", 0) + int(np.count_nonzero(old))
-    kept: IntArray = rows[~old]
-    return kept
+        absurd |= ~(np.abs(time) <= MAX_TIME_SECONDS)
+    return absurd
 
 
 def _plausible(
@@ -196,10 +203,11 @@ def _plausible(
     return possible
 
 
-def _accept(table: CounterTable, rows: IntArray, now_seconds: float) -> None:
-    values = table.waiting_counters[rows]
+def _accept(
+    table: CounterTable, rows: IntArray, values: IntArray, time: FloatArray, now_seconds: float
+) -> None:
     table.known[rows] = True
-    table.time[rows] = table.waiting_time[rows]
+    table.time[rows] = time
     table.counters[rows] = values
     table.sample_time[rows] = now_seconds
     quota = values[:, QUOTA] * float(MILLICORES_PER_CORE) / values[:, PERIOD]
@@ -221,39 +229,33 @@ def _seconds(
     quota = np.fmax(quota_before, table.quota[rows])
     whole = np.maximum(np.rint(elapsed), 1).astype(np.int64)
     count = np.minimum(whole, MAX_SECONDS)
-    detail = np.minimum(table.waiting_detail[rows].astype(np.int64), count)
+    sent = table.waiting_detail[rows].astype(np.int64)
+    detail = np.minimum(sent, count)
     k = int(count.max(initial=1))
     column_of = np.arange(k)
-    # The last `detail` columns are measured; slot j of the detail ends at column k - detail + j.
-    slot = (
-        column_of
-        - k
-        + detail[:, None]
-        + (table.waiting_detail[rows].astype(np.int64) - detail)[:, None]
-    )
+    # The last `detail` columns are measured, and the last slot of what was sent is the last column.
     measured = column_of >= k - detail[:, None]
-    safe = np.clip(slot, 0, MAX_DETAIL_SECONDS - 1)
-    slices = table.waiting_slices[rows].reshape(-1, MAX_DETAIL_SECONDS, SLICES_PER_SECOND)
-    slices = slices.astype(np.float64)
-    mean = np.take_along_axis(slices.mean(axis=2), safe, axis=1)
-    square = np.take_along_axis((slices**2).mean(axis=2), safe, axis=1)
-    second_throttled = np.take_along_axis(
-        table.waiting_throttled[rows].astype(np.float64) * period_seconds[:, None], safe, axis=1
-    )
-    second_throttled = np.minimum(1.0, second_throttled)
+    slot = np.maximum(column_of - k + sent[:, None], 0)
+    slot = np.minimum(slot, MAX_DETAIL_SECONDS - 1)
+    slices = table.waiting_slices.reshape(-1, MAX_DETAIL_SECONDS, SLICES_PER_SECOND)
+    slices = slices[rows[:, None], slot].astype(np.float64)
+    mean = slices.sum(axis=2) / SLICES_PER_SECOND
+    square = (slices * slices).sum(axis=2) / SLICES_PER_SECOND
+    second_throttled = table.waiting_throttled[rows[:, None], slot].astype(np.float64)
+    second_throttled = np.minimum(1.0, second_throttled * period_seconds[:, None])
     rest = np.maximum(whole - detail, 1)[:, None]
     left = usage * elapsed - (mean * measured).sum(axis=1)
     left_throttled = throttled * whole - (second_throttled * measured).sum(axis=1)
     second_usage = np.where(measured, mean, np.maximum(left[:, None], 0.0) / rest)
-    share = np.clip(left_throttled[:, None] / rest, 0.0, 1.0)
+    share = np.minimum(np.maximum(left_throttled[:, None] / rest, 0.0), 1.0)
     second_throttled = np.where(measured, second_throttled, share)
     demand = _demand(second_usage, second_throttled, quota[:, None])
     table.usage[rows] = usage
     absent = column_of < k - count[:, None]
+    table.demand[rows] = np.where(absent, 0.0, demand).sum(axis=1) / count
     demand[absent] = np.nan
     second_usage[absent] = np.nan
     second_throttled[absent] = 0.0
-    table.demand[rows] = np.nansum(demand, axis=1) / count
     return Seconds(
         rows=rows,
         count=count,

@@ -35,23 +35,23 @@ class WindowTable(Table):
 
 def push(table: WindowTable, new: Seconds) -> None:
     """Appends seconds to the rings. `new` has at most MAX_SECONDS columns."""
-    k = new.usage.shape[1]
-    assert k <= MAX_SECONDS < SECONDS, "an interval fits the ring"
-    for j in range(k):
-        here = new.count >= k - j
+    assert new.usage.shape[1] <= MAX_SECONDS < SECONDS, "an interval fits the ring"
+    for j, here in new.columns():
         rows = new.rows[here]
-        at = table.seconds[rows] % SECONDS
-        table.demand[rows, at] = new.demand[here, j]
-        table.usage[rows, at] = new.usage[here, j]
-        table.throttled[rows, at] = new.throttled[here, j]
-        table.square[rows, at] = new.square[here, j]
-        table.seconds[rows] += 1
+        seconds = table.seconds[rows]
+        at = rows * SECONDS + seconds % SECONDS
+        table.demand.reshape(-1)[at] = new.demand[here, j]
+        table.usage.reshape(-1)[at] = new.usage[here, j]
+        table.throttled.reshape(-1)[at] = new.throttled[here, j]
+        table.square.reshape(-1)[at] = new.square[here, j]
+        table.seconds[rows] = seconds + 1
         table.sum[rows] += new.demand[here, j]
-        _close_means(table, rows)
+        _close_means(table, rows[(seconds + 1) % MEAN_SECONDS == 0])
 
 
-def _close_means(table: WindowTable, rows: IntArray) -> None:
-    full = rows[table.seconds[rows] % MEAN_SECONDS == 0]
+def _close_means(table: WindowTable, full: IntArray) -> None:
+    if full.size == 0:
+        return
     table.mean[full, table.means[full] % MEANS] = table.sum[full] / MEAN_SECONDS
     table.means[full] += 1
     table.sum[full] = 0.0
@@ -98,7 +98,7 @@ def mean_usage(table: WindowTable, rows: IntArray, *, seconds: int) -> FloatArra
 
 def _mean(ring: NDArray[np.float32], seconds: IntArray, rows: IntArray, back: int) -> FloatArray:
     total: FloatArray = _last(ring, seconds, rows, back).sum(axis=1)
-    return total / np.clip(seconds[rows], 1, back)
+    return total / np.minimum(np.maximum(seconds[rows], 1), back)
 
 
 def variation(table: WindowTable, rows: IntArray, *, seconds: int, unknown: float) -> FloatArray:
@@ -133,6 +133,7 @@ def mean_quantiles(table: WindowTable, rows: IntArray, quantiles: tuple[float, .
     ordered = np.sort(table.mean[rows], axis=1)  # NaN last.
     count = np.minimum(table.means[rows], MEANS)
     rank = np.ceil(np.array(quantiles) * count[:, None]).astype(np.int64) - 1
-    found = np.take_along_axis(ordered, np.clip(rank, 0, MEANS - 1), axis=1)
+    rank = np.maximum(rank, 0)  # No more than MEANS are counted.
+    found = ordered[np.arange(rows.size)[:, None], rank]
     quantile: FloatArray = np.where(count[:, None] > 0, found, 0.0).astype(np.float64)
     return quantile

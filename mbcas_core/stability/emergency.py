@@ -13,7 +13,6 @@ from mbcas_core.signals.windows import (
     WindowTable,
     least_throttled_ratio,
     peak_usage,
-    throttled_ratio,
 )
 from mbcas_core.table import Table, column
 from mbcas_core.units import BoolArray, FloatArray, IntArray
@@ -42,11 +41,19 @@ class EmergencyTable(Table):
     """The lift takes a cut back."""
 
 
-def surging(windows: WindowTable, rows: IntArray, tau: FloatArray) -> BoolArray:
-    """True where a row is throttled enough to be lifted now."""
-    ratio = throttled_ratio(windows, rows, seconds=SURGE_SECONDS)
+def surging(
+    windows: WindowTable, rows: IntArray, tau: FloatArray, *, recent: FloatArray
+) -> BoolArray:
+    """True where a row is throttled enough to be lifted now.
+
+    Args:
+        windows: The recent past.
+        rows: Which rows.
+        tau: Their throttling targets.
+        recent: Their throttled ratio over SURGE_SECONDS.
+    """
     least = least_throttled_ratio(windows, rows, seconds=SUSTAINED_SECONDS)
-    surge: BoolArray = ratio >= np.maximum(0.4, 6 * tau) - ROUNDING
+    surge: BoolArray = recent >= np.maximum(0.4, 6 * tau) - ROUNDING
     return surge | (least > np.maximum(0.15, 3 * tau) + ROUNDING)
 
 
@@ -96,5 +103,5 @@ def held(
 ) -> FloatArray:
     """What the lift adds to the row's need now, in millicores; 0 where it is not lifted."""
     sinking = (now_seconds - table.exit_time[rows]) / decay_seconds
-    share = np.where(np.isnan(sinking), 1.0, np.clip(1.0 - sinking, 0.0, 1.0))
+    share = np.where(np.isnan(sinking), 1.0, np.minimum(np.maximum(1.0 - sinking, 0.0), 1.0))
     return np.where(table.active[rows], table.hold[rows] * share, 0.0)

@@ -47,32 +47,29 @@ class BurstTable(Table):
 
 def step(table: BurstTable, new: Seconds) -> int:
     """Takes in new seconds, oldest first, and returns how many bursts it now remembers more."""
-    k = new.usage.shape[1]
-    before = int(table.bursts[new.rows].sum())
-    for j in range(k):
-        here = new.count >= k - j
-        _second(table, new.rows[here], new.usage[here, j])
-    return int(table.bursts[new.rows].sum()) - before
+    return sum(_second(table, new.rows[here], new.usage[here, j]) for j, here in new.columns())
 
 
-def _second(table: BurstTable, rows: IntArray, usage: FloatArray) -> None:
-    quiet = np.where(np.isnan(table.quiet[rows]), usage, table.quiet[rows])
-    inside = table.length[rows] > 0
+def _second(table: BurstTable, rows: IntArray, usage: FloatArray) -> int:
+    """Takes in one second; returns how many bursts ended with it that are remembered."""
+    quiet, length = table.quiet[rows], table.length[rows]
+    quiet = np.where(np.isnan(quiet), usage, quiet)
+    inside, highest, onset = length > 0, table.peak[rows], table.onset[rows]
     high = usage > np.maximum(2.0 * quiet, quiet + 100.0)
     still = inside & (usage > np.maximum(1.5 * quiet, quiet + 50.0))
     burst = high | still
-    length = np.where(burst, table.length[rows] + 1, 0)
-    peak = np.where(burst, np.maximum(np.where(inside, table.peak[rows], 0.0), usage), 0.0)
+    length = np.where(burst, length + 1, 0)
+    peak = np.where(burst, np.maximum(np.where(inside, highest, 0.0), usage), 0.0)
     lasting = length > MAX_BURST_SECONDS
-    onset = np.where(length <= ONSET_SECONDS, peak, table.onset[rows])
-    ended = inside & ~burst & (table.onset[rows] >= SHARP_RATIO * table.peak[rows])
-    _remember(table, rows[ended], table.peak[rows][ended])
+    ended = inside & ~burst & (onset >= SHARP_RATIO * highest)
+    _remember(table, rows[ended], highest[ended])
     table.since[rows] = np.where(ended, 0, np.minimum(table.since[rows] + 1, MEMORY_SECONDS))
     table.length[rows] = np.where(lasting, 0, length)
-    table.onset[rows] = onset
+    table.onset[rows] = np.where(length <= ONSET_SECONDS, peak, onset)
     table.peak[rows] = np.where(lasting, 0.0, peak)
     settled = np.where(burst, quiet, quiet + QUIET_GAIN * (usage - quiet))
     table.quiet[rows] = np.where(lasting, usage, settled)
+    return int(np.count_nonzero(ended))
 
 
 def _remember(table: BurstTable, rows: IntArray, peaks: FloatArray) -> None:
@@ -94,7 +91,7 @@ def remembered_peak(table: BurstTable, rows: IntArray) -> FloatArray:
     """
     ordered = np.sort(table.peaks[rows], axis=1)  # NaN last.
     count = np.minimum(table.bursts[rows], PEAKS)
-    rank = np.clip(np.ceil(0.75 * count).astype(np.int64) - 1, 0, PEAKS - 1)
-    quartile = np.take_along_axis(ordered, rank[:, None], axis=1)[:, 0].astype(np.float64)
+    rank = np.maximum(np.ceil(0.75 * count).astype(np.int64) - 1, 0)
+    quartile = ordered[np.arange(rows.size), rank].astype(np.float64)
     fresh = (count > 0) & (table.since[rows] < MEMORY_SECONDS)
     return np.where(fresh, PEAK_FACTOR * quartile, 0.0)

@@ -78,7 +78,9 @@ def test_a_row_surges_at_the_thresholds(*, ratios: list[float], tau: float, surg
     for ratio in ratios:
         past.second(throttled=ratio)
 
-    assert emergency.surging(past.windows, ROW, np.array([tau])).tolist() == [surging]
+    recent = windows.throttled_ratio(past.windows, ROW, seconds=emergency.SURGE_SECONDS)
+    found = emergency.surging(past.windows, ROW, np.array([tau]), recent=recent)
+    assert found.tolist() == [surging]
 
 
 def test_a_lift_is_held_while_use_stays_near_its_peak() -> None:
