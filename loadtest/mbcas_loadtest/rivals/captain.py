@@ -30,6 +30,7 @@ periods throttled: 0.4 > 0.3 at the fourth, limit 2 x 1000 - 500 = 1500m, margin
 import numpy as np
 
 from mbcas_core.units import BoolArray, FloatArray, IntArray
+from mbcas_loadtest.rivals.kernels import Watched, watch_periods
 from mbcas_loadtest.rivals.one_number import (
     FLOOR_MILLICORES,
     USEC_PER_MILLICORE_PERIOD,
@@ -53,16 +54,17 @@ WATCH_STEPS = 2
 
 
 class Captain:
-    """Captains of all containers; `target_ratio` (m, n), or one for all, may be set at any time."""
+    """Captains of all containers."""
 
     interval_periods = 1
     actuation = Actuation.DIRECT
 
-    def __init__(self, declared: Declared, target_ratio: FloatArray | float) -> None:
-        self.target_ratio = target_ratio
+    def __init__(self, declared: Declared, target_ratio: float) -> None:
         self._first_millicores = declared_millicores(declared)
         self._most_millicores = max(declared.cpus * 1000.0, FLOOR_MILLICORES)
         shape = self._first_millicores.shape
+        self.target_ratio: FloatArray = np.full(shape, target_ratio)
+        """May be set at any time."""
         self.limit_millicores = self._first_millicores
         self._before_millicores = self.limit_millicores
         """Before the cut that may have to be undone."""
@@ -75,9 +77,9 @@ class Captain:
         """Where the next usage goes."""
 
     def step(self, seen: Seen) -> Settings | None:
-        self._take_in(seen)
-        undone = self._roll_back()
-        is_changed = undone is not None
+        is_changed = self._take_in(seen)
+        if is_changed:
+            self._roll_back()
         if seen.period % PERIODS_PER_SECOND == 0:
             self._decide()
             is_changed = True
@@ -86,16 +88,20 @@ class Captain:
             is_changed = True
         return one_number(self.limit_millicores, is_whole=False) if is_changed else None
 
-    def _take_in(self, seen: Seen) -> None:
-        steps = seen.usage_usec.shape[0]
-        self._usage_usec[self._next : self._next + steps] = seen.usage_usec
-        self._next = (self._next + steps) % HISTORY_PERIODS
-        self._throttled += seen.throttled.sum(axis=0)
+    def _take_in(self, seen: Seen) -> bool:
+        """Returns True where somebody's cut is to be undone."""
+        watched = Watched(
+            usage_usec=self._usage_usec,
+            throttled=self._throttled,
+            is_cut=self._is_cut,
+            alarm_ratio=ALARM_FACTOR * self.target_ratio,
+        )
+        is_alarming = watch_periods(watched, seen.usage_usec, seen.throttled, self._next)
+        self._next = (self._next + len(seen.usage_usec)) % HISTORY_PERIODS
+        return is_alarming
 
     def _roll_back(self) -> BoolArray | None:
         """Returns whose cut is undone, None: nobody's."""
-        if not self._is_cut.any():
-            return None
         ratio = self._throttled / PERIODS_PER_SECOND
         bad = self._is_cut & (ratio > ALARM_FACTOR * self.target_ratio)
         if not bad.any():

@@ -5,8 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mbcas_core.units import BoolArray, FloatArray
+from mbcas_core.units import BoolArray, FloatArray, IntArray
 from mbcas_loadtest.compiled import compiled
+from mbcas_loadtest.simulation.world import PERIODS_PER_SECOND
 
 SLICE_USEC = 5_000.0
 """Escra's, as all that follows."""
@@ -126,3 +127,33 @@ def run_escras(
                 escras.throttled[:, node, c] = 0
                 escras.left_usec[:, node, c] = 0.0
     return is_changed
+
+
+class Watched(NamedTuple):
+    """What captains look at in each period; (m, n) unless said otherwise."""
+
+    usage_usec: FloatArray
+    """(50, m, n) of the last periods."""
+    throttled: IntArray
+    """How many periods were, of those that count."""
+    is_cut: BoolArray
+    alarm_ratio: FloatArray
+    """Throttled share of a second above which a cut is undone."""
+
+
+@compiled
+def watch_periods(
+    watched: Watched, usage_usec: FloatArray, throttled: BoolArray, place: int
+) -> bool:
+    """Takes periods (k, m, n) in, from a place on; True where somebody's cut is to be undone."""
+    periods, nodes, count = usage_usec.shape
+    is_alarming = False
+    for node in range(nodes):
+        for c in range(count):
+            for i in range(periods):
+                watched.usage_usec[place + i, node, c] = usage_usec[i, node, c]
+                watched.throttled[node, c] += throttled[i, node, c]
+            ratio = watched.throttled[node, c] / PERIODS_PER_SECOND
+            if watched.is_cut[node, c] and ratio > watched.alarm_ratio[node, c]:
+                is_alarming = True
+    return is_alarming

@@ -200,24 +200,27 @@ class Api:
 
     def _fund(self, pods: BoolArray, period: int) -> BoolArray:
         """Takes tokens for these pods (m, p); returns for which there were any."""
-        spec = self._kubelets.spec
-        now = np.minimum(spec.limit_millicores, 1e6)
-        move = np.minimum(self._wanted.limit_millicores, 1e6) - now
-        move += self._wanted.request_millicores - spec.request_millicores
-        urgent = self._kubelets.any_of((move > 0) & self._throttled)
-        size = self._kubelets.sums(np.abs(move))
         funded: BoolArray = np.zeros(pods.shape, np.bool_)
-        for emergency, some in ((True, pods & urgent), (False, pods & ~urgent)):
-            places = np.flatnonzero(some)
-            if not places.size:
-                continue
-            count = min(self._budget.available(emergency=emergency), places.size)
-            order = np.argsort(-size.flat[places], kind="stable")
-            funded.flat[places[order[:count]]] = True
-            self._budget.take(count, emergency=emergency)
+        if self._budget.available(emergency=True):
+            urgent, size = self._weigh()
+            for emergency, some in ((True, pods & urgent), (False, pods & ~urgent)):
+                places = np.flatnonzero(some)
+                count = min(self._budget.available(emergency=emergency), places.size)
+                if count:
+                    order = np.argsort(-size.flat[places], kind="stable")
+                    funded.flat[places[order[:count]]] = True
+                    self._budget.take(count, emergency=emergency)
         if period % PERIODS_PER_SECOND == 0:
             self._unfunded += pods & ~funded
         return funded
+
+    def _weigh(self) -> tuple[BoolArray, FloatArray]:
+        """Returns which pods (m, p) are emergencies, and how large the changes are."""
+        spec, wanted = self._kubelets.spec, self._wanted
+        move = np.minimum(wanted.limit_millicores, 1e6) - np.minimum(spec.limit_millicores, 1e6)
+        move += wanted.request_millicores - spec.request_millicores
+        urgent = self._kubelets.any_of((move > 0) & self._throttled)
+        return urgent, self._kubelets.sums(np.abs(move))
 
 
 def clean(settings: Settings, shape: tuple[int, ...], *, decimals: int) -> Settings:
