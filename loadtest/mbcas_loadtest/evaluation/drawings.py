@@ -57,7 +57,7 @@ def frontier_svg(found: ScenarioStandings, *, main: Sequence[str], share: float)
             for standing in found.standings
             if standing.system in styles
         ]
-        _label_ends(axes, [(y, name, styles[name][0]) for y, name in ends])
+        _label_ends(axes, [(end, name, styles[name][0]) for end, name in ends])
         axes.set_xlim(0, _MOST_THROTTLED)
         axes.set_ylim(0, 1)
         for axis in (axes.xaxis, axes.yaxis):
@@ -90,8 +90,10 @@ def series_svgs(outcome: Outcome, names: Sequence[str], warmup_seconds: float) -
     return drawn
 
 
-def _draw(axes: Axes, standing: Standing, style: tuple[str, str, Any]) -> float:
-    """Draws one system; returns the height at which its line leaves the drawing."""
+def _draw(
+    axes: Axes, standing: Standing, style: tuple[str, str, Any]
+) -> tuple[float, float] | None:
+    """Draws one system; returns where its line ends, or leaves the drawing."""
     colour, marker, line = style
     throttled = np.array([point.figures["throttled"] for point in standing.points])
     waste = np.array([point.figures["waste"] for point in standing.points])
@@ -118,16 +120,28 @@ def _draw(axes: Axes, standing: Standing, style: tuple[str, str, Any]) -> float:
         alpha=1.0 if is_main else 0.5,
         zorder=3 if is_main else 2,
     )
-    inside = [index for index in chosen if throttled[index] <= _MOST_THROTTLED]
-    return float(waste[inside[-1]]) if inside else float("nan")
+    x, y = throttled[chosen], waste[chosen]
+    if not len(x) or x[0] > _MOST_THROTTLED:
+        return None
+    end = min(float(x[-1]), _MOST_THROTTLED)
+    return end, float(np.interp(end, x, y))
 
 
-def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Writes the names beside the drawing, apart from each other."""
+def _label_ends(axes: Axes, ends: Sequence[tuple[tuple[float, float] | None, str, str]]) -> None:
+    """Writes the names beside the drawing, apart from each other, with a hair line to each end."""
+    drawn = [(end, name, colour) for end, name, colour in ends if end is not None]
     lowest = 1.0
-    for y, name, colour in sorted((end for end in ends if np.isfinite(end[0])), reverse=True):
+    for (x, y), name, colour in sorted(drawn, key=lambda each: -each[0][1]):
         at = min(y, lowest)
         lowest = at - 0.06
+        axes.plot(
+            (x, _MOST_THROTTLED, _MOST_THROTTLED * 1.015),
+            (y, y, at),
+            color=colour,
+            lw=0.5,
+            ls=(0, (1, 3)),
+            clip_on=False,
+        )
         axes.text(
             _MOST_THROTTLED * 1.02,
             at,

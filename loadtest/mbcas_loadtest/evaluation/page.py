@@ -18,7 +18,19 @@ from mbcas_loadtest.pages import svg, wording
 from mbcas_loadtest.pages.template import template
 
 SHOWN_IN_SCENARIO = ("waste", "throttled", "p99_seconds", "changes_per_hour", "settling_seconds")
-SECONDARY = ("reservation_waste", "jain", "useful", "denied", "starved", "unfunded")
+SECONDARY = (
+    "peak_throttled",
+    "reservation_waste",
+    "jain",
+    "useful",
+    "denied",
+    "starved",
+    "unfunded",
+)
+_LEAST_WITHOUT_DECIMALS = 100
+_TIMES = "\u00d7"
+_LOG_OF_A_FACTOR = math.log(10.0)
+"""From ten times as much on, a factor says more than a percentage."""
 _KINDS: Mapping[Kind, str] = {
     Kind.PREREGISTERED: "Preregistered: endpoints, systems, knobs, margins and seeds were frozen "
     "before these seeds ran.",
@@ -54,6 +66,7 @@ def page_html(
             for name in report.main_systems
             if any(_find(one, name) for one in report.scenarios)
         ],
+        errors=_errors(report),
         find=_find,
         test_row=_test_row,
         frontier=lambda found: Markup(  # noqa: S704  Written by matplotlib, titles escaped there.
@@ -87,7 +100,7 @@ def value(quantity: str, number: float | None) -> str:
     if about.unit == "s" and known is not None and known < 1.0 and about.decimals:
         return wording.milliseconds(known * 1000)
     unit = {"/h": "/h", "s": " s"}.get(about.unit, "")
-    return wording.fixed(known, about.decimals if known is None or abs(known) < 100 else 0, unit)  # noqa: PLR2004 - enough digits.
+    return wording.fixed(known, _decimals(known, about.decimals), unit)
 
 
 def difference(paired: Paired | None, *, compared: str = "difference", unit: str = "%") -> str:
@@ -103,7 +116,9 @@ def interval(
     """The ends of an interval, signed."""
     if ends is None or not all(math.isfinite(end) for end in ends):
         return wording.DASH
-    return " … ".join(_signed(end, compared, unit) for end in ends)
+    low, high = (_signed(end, compared, unit) for end in ends)
+    suffix = _suffix(compared, unit)
+    return f"{low.removesuffix(suffix) if high.endswith(suffix) else low} … {high}"
 
 
 def seeds_text(seeds: Sequence[int]) -> str:
@@ -115,10 +130,25 @@ def seeds_text(seeds: Sequence[int]) -> str:
 
 def _signed(number: float, compared: str, unit: str) -> str:
     if compared == "ratio":
-        # Beyond this a logarithm is a difference of many powers of ten: the figure says enough.
-        return f"{math.expm1(min(number, 14.0)) * 100:+,.0f} %".replace("-", wording.MINUS)
-    scale, suffix = (100.0, " pt") if unit == "%" else (1.0, {"s": " s"}.get(unit, unit))
-    return f"{number * scale:+,.1f}{suffix}".replace("-", wording.MINUS)
+        # Beyond e^14 a logarithm is a difference of many powers of ten: the figure says enough.
+        if number > _LOG_OF_A_FACTOR:
+            return f"{_TIMES}{math.exp(min(number, 14.0)):,.0f}"
+        shown, decimals = math.expm1(number) * 100, 0
+    else:
+        shown = number * (100.0 if unit == "%" else 1.0)
+        decimals = _decimals(shown, 1)
+    return f"{shown:+,.{decimals}f}{_suffix(compared, unit)}".replace("-", wording.MINUS)
+
+
+def _suffix(compared: str, unit: str) -> str:
+    return " %" if compared == "ratio" else {"%": " pt", "s": " s"}.get(unit, unit)
+
+
+def _decimals(number: float | None, most: int) -> int:
+    """Returns as many as leave about three digits."""
+    if number is None or abs(number) < 1:
+        return most
+    return min(most, 1 if abs(number) < _LEAST_WITHOUT_DECIMALS else 0)
 
 
 def _verdict(report: Report) -> str:
@@ -128,6 +158,14 @@ def _verdict(report: Report) -> str:
     missed = sum(not target.is_reached for target in judged)
     of = f"{len(judged)} targets measured"
     return f"{missed} of {of} {'was' if missed == 1 else 'were'} not reached"
+
+
+def _errors(report: Report) -> list[tuple[str, list[str]]]:
+    """Returns the runs that failed by what they failed of: one cause often stops many."""
+    found: dict[str, list[str]] = {}
+    for label, error in report.failed.items():
+        found.setdefault(error, []).append(label)
+    return list(found.items())
 
 
 def _find(found: ScenarioStandings, system: str) -> Standing | None:

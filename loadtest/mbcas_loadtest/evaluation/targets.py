@@ -174,7 +174,7 @@ def _against_vpa(board: Board) -> list[Target]:
         if known:
             change = sum(own for own, _ in known) / sum(other for _, other in known) - 1.0
         for level, least in ((Level.MUST, 0.30), (Level.MOONSHOT, 0.50)):
-            asked = f"{tier}: waste at 5 % throttled {least:.0%} below VPA's after 24 h"
+            asked = f"{tier}: waste at 5 % throttled {least * 100:.0f} % below VPA's after 24 h"
             shown = f"{wording.percent(change)} ({len(known)} of {len(names)} scenarios reach 5 %)"
             found.append(_judged(level, asked, shown, -change, at_least=least))
     return found

@@ -14,7 +14,7 @@ from mbcas_loadtest.errors import EvaluationError
 from mbcas_loadtest.evaluation.board import best_knob
 from mbcas_loadtest.evaluation.drawings import series_svgs
 from mbcas_loadtest.evaluation.family import family_tests
-from mbcas_loadtest.evaluation.page import SeriesPanel, page_html, value
+from mbcas_loadtest.evaluation.page import SeriesPanel, interval, page_html, value
 from mbcas_loadtest.evaluation.report import Report, make_report, to_json
 from mbcas_loadtest.evaluation.validity import PlantValidity, read_validity
 from tests.mbcas_loadtest.evaluation import samples
@@ -118,6 +118,21 @@ def test_texts_from_outside_are_escaped() -> None:
     assert page().count("&lt;script&gt;") == 2
 
 
+def test_runs_that_fail_of_one_cause_are_told_once() -> None:
+    failed = {f"bursty: mbcas at {knob}": "no room" for knob in range(5)}
+
+    text = page_html(replace(report(), failed=failed, scenarios=()))
+
+    assert text.count("no room") == 1
+    assert "and 2 more" in text
+
+
+def test_an_interval_says_its_unit_once() -> None:
+    assert interval((-0.0123, 0.2)) == "\u22121.2 … +20.0 pt"
+    assert interval((-0.5, 5.0), compared="ratio") == "\u221239 % … \u00d7148"
+    assert interval((-2131.4, 5.25), unit="s") == "\u22122,131 … +5.2 s"
+
+
 def test_the_page_needs_nothing_from_elsewhere() -> None:
     found: list[str] = []
 
@@ -147,7 +162,8 @@ def test_the_json_is_strict_and_holds_every_difference() -> None:
     [
         ("waste", 0.1234, "12.3 %"),
         ("p99_seconds", 0.0421, "42 ms"),
-        ("p99_seconds", 3.5, "3.500 s"),
+        ("p99_seconds", 3.512, "3.5 s"),
+        ("p99_seconds", 1234.5, "1,234 s"),
         ("changes_per_hour", 12.34, "12.3/h"),
         ("settling_seconds", 600.0, "600 s"),
         ("waste", np.nan, "\u2013"),
