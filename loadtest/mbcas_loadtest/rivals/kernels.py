@@ -157,3 +157,36 @@ def watch_periods(
             if watched.is_cut[node, c] and ratio > watched.alarm_ratio[node, c]:
                 is_alarming = True
     return is_alarming
+
+
+class Minute(NamedTuple):
+    """What towers note of each period of a minute; (m, n) unless said otherwise."""
+
+    delays_seconds: NDArray[np.float32]
+    """(600, m, n), below 0 where no work came."""
+    load_usec: FloatArray
+    """Of all its periods, as the next."""
+    limit_millicores: FloatArray
+    is_whole: BoolArray
+    """There in all of these."""
+
+
+@compiled
+def note_period(
+    minute: Minute,
+    place: int,
+    delay_seconds: FloatArray,
+    came_usec: FloatArray,
+    limit_millicores: FloatArray,
+    exists: BoolArray,
+) -> None:
+    """Takes one period in; (m, n) each."""
+    nodes, count = came_usec.shape
+    for node in range(nodes):
+        for c in range(count):
+            came = came_usec[node, c]
+            delay = delay_seconds[node, c] if came > 0.0 else -1.0
+            minute.delays_seconds[place, node, c] = delay
+            minute.load_usec[node, c] += came
+            minute.limit_millicores[node, c] += limit_millicores[node, c]
+            minute.is_whole[node, c] &= exists[node, c]

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from mbcas_core.units import CPU_PERIOD_SECONDS, BoolArray, FloatArray, IntArray
 from mbcas_loadtest.rivals.captain import TARGETS, Captain
+from mbcas_loadtest.rivals.kernels import Minute, note_period
 from mbcas_loadtest.rivals.one_number import USEC_PER_MILLICORE_PERIOD
 from mbcas_loadtest.simulation.system import Actuation, Rival, Seen, Settings
 from mbcas_loadtest.simulation.world import Declared
@@ -67,12 +68,12 @@ class TowerLite:
         self._run_periods: FloatArray = np.zeros(shape)
         self._periods = 0
         """Of this minute so far; none are seen while the agent is out of action."""
-        self._is_whole: BoolArray = np.ones(shape, np.bool_)
-        """There in all of these."""
-        self._load: FloatArray = np.zeros(shape)
-        self._limit: FloatArray = np.zeros(shape)
-        self._delays: NDArray[np.float32] = np.zeros((MINUTE_PERIODS, *shape), np.float32)
-        """Seconds, below 0 where no work came."""
+        self._minute = Minute(
+            delays_seconds=np.zeros((MINUTE_PERIODS, *shape), np.float32),
+            load_usec=np.zeros(shape),
+            limit_millicores=np.zeros(shape),
+            is_whole=np.ones(shape, np.bool_),
+        )
 
     def step(self, seen: Seen) -> Settings | None:
         self._observe(seen)
@@ -92,26 +93,24 @@ class TowerLite:
             came = seen.admitted_usec[0]
             quota = limit * USEC_PER_MILLICORE_PERIOD
             delay = seen.backlog_usec[0] / quota * CPU_PERIOD_SECONDS
-        np.copyto(self._delays[slot], delay, casting="same_kind")
-        self._delays[slot, came <= 0.0] = -1.0
-        self._load += came
-        self._limit += limit
-        self._is_whole &= seen.exists
+        note_period(self._minute, slot, delay, came, limit, seen.exists)
         self._periods += 1
 
     def _end_minute(self, minute: int) -> None:
-        load = self._load / (self._periods * USEC_PER_MILLICORE_PERIOD)
+        noted = self._minute
+        load = noted.load_usec / (self._periods * USEC_PER_MILLICORE_PERIOD)
         step = np.rint(np.log(np.maximum(load, 1.0)) / np.log(LOAD_STEP)).astype(np.int64)
         if self._load_before is not None and self._periods == MINUTE_PERIODS:
-            action = np.where(self._is_whole, self.action, NO_ACTION)
-            delay = p99_seconds(self._delays)
-            self._samples.append((self._load_before, action, delay, self._limit / MINUTE_PERIODS))
+            action = np.where(noted.is_whole, self.action, NO_ACTION)
+            delay = p99_seconds(noted.delays_seconds)
+            mean = noted.limit_millicores / MINUTE_PERIODS
+            self._samples.append((self._load_before, action, delay, mean))
         self._load_before = step
         self.action = self._choose(step, minute)
         self._captain.target_ratio = np.array(TARGETS)[self.action]
-        self._load[...] = 0.0
-        self._limit[...] = 0.0
-        self._is_whole[...] = True
+        noted.load_usec[...] = 0.0
+        noted.limit_millicores[...] = 0.0
+        noted.is_whole[...] = True
         self._periods = 0
 
     def _choose(self, step: IntArray, minute: int) -> IntArray:

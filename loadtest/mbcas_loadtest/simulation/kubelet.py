@@ -183,9 +183,11 @@ class Kubelets:
         free = self._room_millicores - (has + np.minimum(rise, 0.0)).sum(axis=1)
         raises = np.maximum(rise, 0.0)
         fits: BoolArray = np.ones(due.shape, np.bool_)
-        short = np.flatnonzero(raises.sum(axis=1) > free)
-        for pod in range(raises.shape[1] if short.size else 0):
-            own = raises[short, pod]
-            fits[short, pod] = (own <= 0) | (own <= free[short])
-            free[short] -= np.where(fits[short, pod], own, 0.0)
+        for node in np.flatnonzero(raises.sum(axis=1) > free).tolist():
+            left = float(free[node])
+            for pod in np.flatnonzero(raises[node]).tolist():
+                if raises[node, pod] <= left:
+                    left -= float(raises[node, pod])
+                else:
+                    fits[node, pod] = False
         return fits
