@@ -135,6 +135,7 @@ class Plant:
         count = len(arrivals_usec)
         if done is None:
             done = empty_periods((count, *self._shape))
+        assert first + count <= len(done.usage_usec), "room for every period"
         told = self._tell(quota, count)
         arrivals = np.ascontiguousarray(arrivals_usec, np.float64)
         run_periods(self._pods, self._state, told, arrivals, first, done)
@@ -150,18 +151,18 @@ class Plant:
     def _tell(self, quota: Quota, count: int) -> Told:
         nodes, pods = self._state.pod_carried_usec.shape
         of_pods, shares = quota.pod_quota_usec, quota.write_share
+        pod_burst = np.zeros(()) if quota.pod_burst_usec is None else quota.pod_burst_usec
         nothing: FloatArray = np.zeros((0, nodes, pods))
         told = Told(
             quota_usec=_rows(quota.quota_usec, self._shape),
             burst_usec=_rows(quota.burst_usec, self._shape),
             written=_rows(quota.written, self._shape),
             pod_quota_usec=nothing if of_pods is None else _rows(of_pods, (nodes, pods)),
-            pod_burst_usec=_rows(
-                np.zeros(()) if quota.pod_burst_usec is None else quota.pod_burst_usec,
-                (nodes, pods),
-            ),
+            pod_burst_usec=_rows(pod_burst, (nodes, pods)),
             write_share=self._write_shares(count) if shares is None else _full(shares, (count,)),
         )
+        # Compiled code does not look whether what it reads is there.
+        assert {len(each) for each in told} <= {0, 1, count}, "one row, or one for each period"
         self._periods += count
         return told
 

@@ -6,6 +6,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mbcas_core.units import CPU_PERIOD_USEC, BoolArray, FloatArray, IntArray
 from mbcas_loadtest.compiled import compiled
@@ -18,6 +19,7 @@ on a fresh slice. Fitted to `requests.serve_requests`, which knows each CPU's sh
 SLICE_USEC = 5000.0
 """The kernel's default of kernel.sched_cfs_bandwidth_slice_us."""
 _PERIOD_USEC = float(CPU_PERIOD_USEC)
+AnyArray = NDArray[np.generic]
 
 
 class Pods(NamedTuple):
@@ -91,6 +93,12 @@ class Work(NamedTuple):
     open: BoolArray
     pod_runtime: FloatArray
     """(pods,)."""
+
+
+@compiled
+def row(told: AnyArray, i: int) -> int:
+    """Returns where a period's values are: there may be one row for all."""
+    return min(i, told.shape[0] - 1)
 
 
 @compiled
@@ -190,16 +198,16 @@ def begin(
         threads = pods.threads[node, c]
         width = threads * _PERIOD_USEC
         all_work = state.backlog_usec[node, c] + work.came[c]
-        quota = told.quota_usec[min(i, told.quota_usec.shape[0] - 1), node, c]
+        quota = told.quota_usec[row(told.quota_usec, i), node, c]
         work.quota[c] = quota
         work.spare[c], work.runtime[c] = 0.0, np.inf
         work.runnable[c] = min(all_work, width)
         if np.isfinite(quota):
-            burst = told.burst_usec[min(i, told.burst_usec.shape[0] - 1), node, c]
+            burst = told.burst_usec[row(told.burst_usec, i), node, c]
             work.spare[c] = burst + kept_usec(quota, threads, pods.request_usec[node, c])
             most = quota + work.spare[c]
             work.runtime[c] = min(state.carried_usec[node, c] + quota, most)
-            if told.written[min(i, told.written.shape[0] - 1), node, c]:
+            if told.written[row(told.written, i), node, c]:
                 work.runtime[c], work.runnable[c] = rewrite(
                     work.runtime[c],
                     work.runnable[c],
@@ -216,10 +224,11 @@ def begin(
 def divide(pods: Pods, state: State, told: Told, i: int, node: int, work: Work) -> None:
     """Cuts what the containers of a node get to what their pods and their node have."""
     has_pods = told.pod_quota_usec.shape[0] > 0
-    at = min(i, told.pod_quota_usec.shape[0] - 1)
+    of_quota, of_burst = row(told.pod_quota_usec, i), row(told.pod_burst_usec, i)
     if has_pods:
         for p in range(work.pod_runtime.size):
-            quota, burst = told.pod_quota_usec[at, node, p], told.pod_burst_usec[at, node, p]
+            quota = told.pod_quota_usec[of_quota, node, p]
+            burst = told.pod_burst_usec[of_burst, node, p]
             work.pod_runtime[p] = min(state.pod_carried_usec[node, p] + quota, quota + burst)
         hold(pods.pod, work, pods.threads[node])
     total = 0.0
@@ -232,8 +241,8 @@ def divide(pods: Pods, state: State, told: Told, i: int, node: int, work: Work) 
         for c in range(work.served.size):
             work.pod_runtime[pods.pod[c]] -= work.served[c]
         for p in range(work.pod_runtime.size):
-            limited = np.isfinite(told.pod_quota_usec[at, node, p])
-            burst = told.pod_burst_usec[at, node, p] if limited else 0.0
+            limited = np.isfinite(told.pod_quota_usec[of_quota, node, p])
+            burst = told.pod_burst_usec[of_burst, node, p] if limited else 0.0
             state.pod_carried_usec[node, p] = min(max(work.pod_runtime[p], 0.0), burst)
 
 

@@ -337,7 +337,7 @@ class _Run:
         """Lives through some periods of a stretch; orders that come due meanwhile take effect."""
         channel, now = self._shell.channel, self._in_force
         limit, request = kept.limit_millicores[own], kept.request_millicores[own]
-        burst = np.broadcast_to(now.burst_millicores, limit.shape)
+        burst = now.burst_millicores[np.newaxis].copy()  # Of all periods, until it changes.
         written: BoolArray = np.zeros((1, 1, 1), np.bool_)
         period, end = start + own.start, start + own.stop
         place = 0
@@ -348,8 +348,8 @@ class _Run:
                 if written.shape != limit.shape:
                     written = np.zeros(limit.shape, np.bool_)
                 written[place] = wrote
-                if now.burst_millicores.any() or burst.any():
-                    burst = burst.copy()
+                if not np.array_equal(burst[-1], now.burst_millicores):
+                    burst = np.broadcast_to(burst, limit.shape).copy()
                     burst[place:] = now.burst_millicores
             period = max(channel.next_period(period + 1), period + 1)
             place = period - start - own.start

@@ -210,6 +210,33 @@ def test_what_one_child_leaves_of_a_pods_quota_is_the_others() -> None:
     assert second.usage_usec[0, 0].tolist() == [20_000, 60_000]
 
 
+def test_what_holds_in_all_periods_may_be_said_once() -> None:
+    def quota(periods: int) -> Quota:
+        return Quota(
+            quota_usec=np.full((6, 1, 2), 90_000.0),
+            burst_usec=np.zeros((1, 1, 2)),
+            written=np.zeros((periods, 1, 2), np.bool_),
+            pod_quota_usec=np.full((6, 1, 1), 60_000.0),
+            pod_burst_usec=np.full((periods, 1, 1), 30_000.0),
+        )
+
+    work = np.tile([10_000.0, 70_000.0], (6, 1))[:, np.newaxis, :]
+    once, each = (Plant((1, 2), cpus=4.0, pod=np.array([0, 0])) for _ in range(2))
+
+    assert np.array_equal(once.run(work, quota(1)).usage_usec, each.run(work, quota(6)).usage_usec)
+
+
+def test_a_setting_for_other_periods_than_there_are_is_a_mistake() -> None:
+    quota = Quota(
+        quota_usec=np.full((3, 1, 1), 90_000.0),
+        burst_usec=np.zeros(()),
+        written=np.zeros((1, 1, 1), np.bool_),
+    )
+
+    with pytest.raises(AssertionError, match="one for each period"):
+        Plant((1, 1), cpus=1.0).run(np.ones((6, 1, 1)), quota)
+
+
 def test_arrivals_of_half_precision_are_taken_as_they_are() -> None:
     arrivals = np.full((5, 1, 1), 12_345.0, np.float32)
 
