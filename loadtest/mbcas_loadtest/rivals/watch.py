@@ -44,5 +44,5 @@ class ThrottleWatch:
 
     def forget(self, gone: BoolArray) -> None:
         """Starts these windows (m, n) anew."""
-        self._periods[gone] = 0
-        self._throttled[gone] = 0
+        np.copyto(self._periods, 0, where=gone)
+        np.copyto(self._throttled, 0, where=gone)
