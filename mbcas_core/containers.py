@@ -50,7 +50,7 @@ def take_container(
     row = fleet.find_row(node, facts.pod_uid, facts.container)
     effects: list[Effect] = []
     if row is None:
-        if fleet.rows_of_node(node).size >= state.parameters.max_containers_per_node:
+        if fleet.count_rows(node) >= state.parameters.max_containers_per_node:
             return None, [_refuse(state, node, names, "the node has as many as it may")]
         try:
             row = fleet.add_row(node, facts.handle, names)
@@ -170,11 +170,10 @@ def _note_kubelet(state: State, row: int, facts: ContainerFacts, now: float) -> 
         pods.unseen_since[pod] = np.nan
     elif np.isnan(pods.unseen_since[pod]) and (facts.request_set or facts.limit_set):
         pods.unseen_since[pod] = now
-    pods.pending[pod] = int(Pending.NOTHING if unseen else facts.pending)
+    pending = Pending.NOTHING if unseen else facts.pending
+    pods.pending[pod] = int(pending)
     admitted = facts.allocated.request_millicores if facts.allocated is not None else None
-    if pods.pending[pod] == Pending.NOTHING and (
-        (admitted or 0) > state.ledger.allocated_request[row]
-    ):
+    if pending == Pending.NOTHING and ((admitted or 0) > state.ledger.allocated_request[row]):
         pods.withdrawals[pod] = 0
     return True
 
@@ -291,7 +290,7 @@ def _adopt(state: State, row: int, facts: ContainerFacts, now: float | None) -> 
         )
         return
     assert now is not None, "on Kubernetes a change is noted whenever it is told"
-    pending = state.fleet.pods.pending[state.fleet.rows.pod[row]]
+    pending = int(state.fleet.pods.pending[state.fleet.rows.pod[row]])
     ledger.adopt_status(
         state.ledger,
         row,

@@ -371,6 +371,10 @@ class Fleet:
             del self._namespace_by_name[name]
             self._namespace_slots.give_back(namespace)
 
+    def count_rows(self, node: int) -> int:
+        """How many rows a node has."""
+        return len(self._rows_by_node[node])
+
     def rows_of_node(self, node: int) -> IntArray:
         """A node's rows by pod, then row."""
         rows = self._sorted_rows.get(node)
@@ -382,6 +386,8 @@ class Fleet:
 
     def rows_of_pod(self, row: int) -> IntArray:
         """The rows of a row's pod."""
+        if self.pods.row_count[self.rows.pod[row]] == 1:
+            return np.array([row], np.int64)
         rows = self.rows_of_node(int(self.rows.node[row]))
         own: IntArray = rows[self.rows.pod[rows] == self.rows.pod[row]]
         return own

@@ -119,7 +119,7 @@ def _tick(state: State, now: float) -> list[Effect]:
     if due.size:
         effects += slow.run(state, due, now_seconds=now)
         fleet.nodes.changed_tick[due] = state.tick_count
-    fleet.nodes.changed_tick[np.unique(fleet.rows.node[seconds.rows])] = state.tick_count
+    fleet.nodes.changed_tick[fleet.rows.node[seconds.rows]] = state.tick_count
     _forget_nodes(state, now)
     state.tick_time = now
     return effects

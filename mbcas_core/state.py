@@ -26,6 +26,7 @@ from mbcas_core.table import Table, column
 from mbcas_core.units import BoolArray, FloatArray, IntArray
 from mbcas_core.workload.bursts import BurstTable
 
+_HARD_QUOTA = int(Policy.HARD_QUOTA)  # Compared with an array, an enum's member costs more.
 RESERVATION, CEILING = 0, 1
 """Entries of the columns that are about both goods. CEILING is headroom above the reservation."""
 
@@ -184,7 +185,7 @@ class State:
 
     def hard_quota(self, rows: IntArray) -> BoolArray:
         """True where a row has one number."""
-        hard: BoolArray = self.fleet.rows.policy[rows] == Policy.HARD_QUOTA
+        hard: BoolArray = self.fleet.rows.policy[rows] == _HARD_QUOTA
         return hard
 
     def two_numbers(self, rows: IntArray) -> BoolArray:

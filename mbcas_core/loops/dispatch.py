@@ -66,6 +66,9 @@ def dispatch(state: State, changes: Changes, *, lane: Lane, now_seconds: float) 
         now_seconds: The server's clock.
     """
     effects: list[Effect] = []
+    if changes.rows.size == 0:
+        none = np.zeros(0, np.bool_)
+        return Dispatched(sent=none, spaced=none, over_budget=none, effects=effects)
     spaced = _too_soon(state, changes.rows, lane, now_seconds)
     funded = _fund(state, changes, ~spaced, lane)
     sent = ~spaced & funded

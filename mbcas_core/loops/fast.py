@@ -146,6 +146,8 @@ def _grant(state: State, rows: IntArray, now: float) -> list[Effect]:
     rested = now - fleet.nodes.round_time[hungry] >= MIN_ROUND_SECONDS
     fleet.nodes.next_round[hungry[rested]] = -np.inf
     own: IntArray = np.flatnonzero(worth)
+    if own.size == 0:
+        return found
     sent, effects = _send(state, everyone[own], request[own], limit[own], now)
     _note_sent(state, selection, grants, own[sent], now)
     return found + effects

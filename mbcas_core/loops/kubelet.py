@@ -20,6 +20,11 @@ LAG_MAX_SECONDS = 30.0
 """What a kubelet that was away makes of its lag must not slow the node down for long."""
 HOLD_OFF_LAGS = 2.0
 
+# Compared with an array, a plain number costs less than an enum's member.
+_DEFERRED, _INFEASIBLE, _FAILING = (
+    int(pending) for pending in (Pending.DEFERRED, Pending.INFEASIBLE, Pending.FAILING)
+)
+
 SILENT = "kubelet is silent"
 BACK = "kubelet is back"
 
@@ -93,13 +98,13 @@ def is_behind(state: State, rows: IntArray) -> BoolArray:
 def is_pending(state: State, rows: IntArray) -> BoolArray:
     """True where the kubelet does not admit what the pod asks for."""
     pending = state.fleet.pods.pending[state.fleet.rows.pod[rows]]
-    held: BoolArray = (pending == Pending.DEFERRED) | (pending == Pending.INFEASIBLE)
+    held: BoolArray = (pending == _DEFERRED) | (pending == _INFEASIBLE)
     return held
 
 
 def is_failing(state: State, rows: IntArray) -> BoolArray:
     """True where the kubelet fails to carry out the pod's spec: only less is asked of it."""
-    failing: BoolArray = state.fleet.pods.pending[state.fleet.rows.pod[rows]] == Pending.FAILING
+    failing: BoolArray = state.fleet.pods.pending[state.fleet.rows.pod[rows]] == _FAILING
     return failing
 
 

@@ -102,5 +102,5 @@ def note_sent(
     table.slack[rows, CEILING] = grants.ceiling_slack_millicores[node]
     table.granted[rows, RESERVATION] = grants.reservation_millicores
     table.granted[rows, CEILING] = grants.ceiling_millicores
-    skipped = np.isin(reason, (int(Reason.WITHIN_BAND), int(Reason.DWELL)))
+    skipped = (reason == int(Reason.WITHIN_BAND)) | (reason == int(Reason.DWELL))
     state.counts["hysteresis_skips"] += int(np.count_nonzero(skipped))

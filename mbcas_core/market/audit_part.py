@@ -38,6 +38,8 @@ class Part:
     """Renumbered: index into `nodes`."""
     pod_of_row: IntArray
     """Renumbered: index into `pods`."""
+    whole: bool
+    """It is all of the round."""
 
     @classmethod
     def of(cls, keep: BoolArray, *, node_of_pod: IntArray, pod_of_row: IntArray) -> "Part":
@@ -51,14 +53,19 @@ class Part:
             rows=np.flatnonzero(kept_rows),
             node_of_pod=node_place[node_of_pod[kept_pods]],
             pod_of_row=pod_place[pod_of_row[kept_rows]],
+            whole=bool(keep.all()),
         )
 
     def market_rows(self, rows: MarketRows) -> MarketRows:
         """Takes its rows."""
+        if self.whole:
+            return rows
         return replace(_take(rows, self.rows), pod=self.pod_of_row)
 
     def market_pods(self, pods: MarketPods) -> MarketPods:
         """Takes its pods."""
+        if self.whole:
+            return pods
         acceptance = pods.acceptance
         own = _take(replace(pods, acceptance=None), self.pods)
         if acceptance is not None:
@@ -67,10 +74,14 @@ class Part:
 
     def market_nodes(self, nodes: MarketNodes) -> MarketNodes:
         """Takes its nodes."""
+        if self.whole:
+            return nodes
         return _take(nodes, self.nodes)
 
     def targets(self, targets: Targets) -> Targets:
         """Takes what concerns it."""
+        if self.whole:
+            return targets
         goods: dict[str, Any] = {
             "reservation": self._good(targets.reservation),
             "ceiling_headroom": self._good(targets.ceiling_headroom),
@@ -86,6 +97,8 @@ class Part:
 
     def order_rows(self, rows: OrderRows) -> OrderRows:
         """Takes its rows."""
+        if self.whole:
+            return rows
         of_pods = {"node": self.node_of_pod, "pod_weight": rows.pod_weight[self.pods]}
         arrays = {
             field.name: getattr(rows, field.name)[self.rows]
@@ -96,6 +109,8 @@ class Part:
 
     def grants(self, grants: Grants) -> Grants:
         """Takes what was granted to its rows."""
+        if self.whole:
+            return grants
         return Grants(
             reservation_millicores=grants.reservation_millicores[self.rows],
             ceiling_millicores=grants.ceiling_millicores[self.rows],

@@ -1,6 +1,7 @@
 """What an audit knows of a round: what the market was told and what it answered, row by row."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from mbcas_core.parameters import Parameters
 from mbcas_core.units import BoolArray, IntArray
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Round:
     """What a round was told and what it answered."""
 
@@ -20,7 +21,7 @@ class Round:
     targets: Targets
     parameters: Parameters
 
-    @property
+    @cached_property
     def node_of_row(self) -> IntArray:
         node: IntArray = self.pods.node[self.rows.pod]
         return node
@@ -37,13 +38,13 @@ class Round:
         np.add.at(total, self.node_of_row, values)
         return total
 
-    @property
+    @cached_property
     def reserves(self) -> BoolArray:
         """True for rows that bid for a reservation."""
         bids: BoolArray = self.rows.takes_part & (self.rows.policy != Policy.LIMITS_ONLY)
         return bids
 
-    @property
+    @cached_property
     def heads(self) -> BoolArray:
         """True for rows that bid for headroom."""
         policy = self.rows.policy
@@ -51,7 +52,7 @@ class Round:
         bids: BoolArray = self.rows.takes_part & self.rows.has_limit & two
         return bids
 
-    @property
+    @cached_property
     def fixed_headroom(self) -> IntArray:
         """What the ceilings of rows that do not bid have above their reservations."""
         rows, reservation = self.rows, self.targets.reservation_millicores

@@ -292,7 +292,8 @@ def _hand_out(
     portion = np.minimum(open_wish[order], quantum)
     before = np.cumsum(portion) - portion
     first = _find_runs(market)
-    start = np.repeat(before[first], np.diff(first, append=market.size))
-    left = remainder[market] - (before - start)
+    start = np.zeros_like(remainder)
+    start[market[first]] = before[first]
+    left = (remainder + start)[market] - before
     handed[waiting[order]] = np.minimum(np.maximum(left, 0), portion)
     return handed

@@ -36,7 +36,7 @@ import numpy as np
 
 from mbcas_core.events import Policy
 from mbcas_core.market import participation
-from mbcas_core.market.clearing import Share, clear, sum_by, sum_counted_floors
+from mbcas_core.market.clearing import Bids, Share, clear, sum_by, sum_counted_floors
 from mbcas_core.market.credits import lend
 from mbcas_core.market.pods import (
     PodBids,
@@ -186,11 +186,13 @@ def _clear_reservations(
         parameters.reserve_millicores,
         np.ceil(nodes.allocatable_millicores * parameters.reserve_ratio).astype(np.int64),
     )
-    floor_sum = sum_counted_floors(pod_bids.as_pods(), node_count)
+    of_pods = pod_bids.as_pods()
+    floor_sum = sum_counted_floors(of_pods, node_count)
     supply = find_supply(available, reserve, floor_sum)
     good = _clear_accepted(
         bids,
         pod_bids,
+        of_pods,
         _leave_fixed(pods.acceptance, fixed_of_pod),
         supply=np.maximum(supply, 0),
         surplus=supply - floor_sum,
@@ -219,6 +221,7 @@ def _leave_fixed(acceptance: Acceptance | None, fixed_of_pod: IntArray) -> Accep
 def _clear_accepted(
     takes_part: BoolArray,
     bids: PodBids,
+    pods: Bids,
     acceptance: Acceptance | None,
     *,
     supply: IntArray,
@@ -228,7 +231,6 @@ def _clear_accepted(
 ) -> GoodTargets:
     """Clears reservations; floors may have grown with refusals, and credits may move a part."""
     if acceptance is None:
-        pods = bids.as_pods()
         nodes = share(pods, supply, quantum_millicores=quantum)
         cleared = share_in_pods(bids, pods, nodes, quantum_millicores=quantum)
         return _record(takes_part, bids, cleared, supply)
@@ -241,7 +243,7 @@ def _clear_accepted(
             surplus_millicores=surplus,
         )
         bids = replace(bids, floor_millicores=floors)
-    pods = bids.as_pods()
+        pods = bids.as_pods()
     nodes = share(pods, supply, quantum_millicores=quantum)
     moved = lend(
         pods,

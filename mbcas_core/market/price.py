@@ -105,6 +105,6 @@ def find_prices(clearing: Clearing, capacity_millicores: IntArray) -> Prices:
     np.divide(demand - capacity_millicores, demand, out=shortage, where=rationed)
     return Prices(
         shadow_price=np.minimum(price, SHADOW_PRICE_MAX),
-        shadow_price_normalized=np.clip(normalized, 0.0, 1.0),
-        shortage=np.clip(shortage, 0.0, 1.0),
+        shadow_price_normalized=np.minimum(np.maximum(normalized, 0.0), 1.0),
+        shortage=np.minimum(np.maximum(shortage, 0.0), 1.0),
     )

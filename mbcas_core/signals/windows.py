@@ -62,9 +62,9 @@ def _last(ring: NDArray[np.float32], seconds: IntArray, rows: IntArray, back: in
 
     What a row has not lived through is what the ring is filled with when a row is new.
     """
-    at = (seconds[rows, None] - np.arange(1, back + 1)) & (SECONDS - 1)
-    at += rows[:, None] * SECONDS
-    return np.take(ring.reshape(-1), at).astype(np.float64)
+    at = (seconds[rows][:, None] - np.arange(1, back + 1)) & (SECONDS - 1)
+    at += (rows * SECONDS)[:, None]
+    return ring.reshape(-1).take(at).astype(np.float64)
 
 
 def throttled_ratio(table: WindowTable, rows: IntArray, *, seconds: int) -> FloatArray:

@@ -15,7 +15,7 @@ STEADY_VARIATION = 0.2
 def classify(
     *, base: FloatArray, variation: FloatArray, bursty: BoolArray, admitted_request: IntArray
 ) -> NDArray[np.int8]:
-    """Index into WORKLOAD_CLASSES for each row: idle before bursty before steady, else unknown.
+    """Index into WORKLOAD_CLASSES for each row: bursty before idle before steady, else unknown.
 
     Args:
         base: Forecast demand in millicores.
@@ -24,5 +24,5 @@ def classify(
         admitted_request: In millicores.
     """
     idle = (base < IDLE_RATIO * admitted_request) | (base < IDLE_MILLICORES)
-    choices = [idle & ~bursty, bursty, variation < STEADY_VARIATION]
-    return np.select(choices, [IDLE, BURSTY, STEADY], UNKNOWN).astype(np.int8)
+    calm = np.where(variation < STEADY_VARIATION, STEADY, UNKNOWN)
+    return np.where(bursty, BURSTY, np.where(idle, IDLE, calm)).astype(np.int8)
