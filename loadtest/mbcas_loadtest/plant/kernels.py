@@ -98,7 +98,7 @@ class Work(NamedTuple):
 @compiled
 def row(told: AnyArray, i: int) -> int:
     """Returns where a period's values are: there may be one row for all."""
-    return min(i, told.shape[0] - 1)
+    return int(min(i, told.shape[0] - 1))
 
 
 @compiled
