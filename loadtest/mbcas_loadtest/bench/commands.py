@@ -210,6 +210,19 @@ def simulation(
     _report(bench_simulation(nodes, seconds, tell=_tell_progress), json_file)
 
 
+@bench.command()
+def gauges(
+    json_file: JsonFile = None,
+    nodes: Annotated[int, typer.Option(min=2, help="Of each scenario.")] = 20,
+    seconds: Annotated[int, typer.Option(min=20, help="Of each world, with warm-up.")] = 1800,
+    seed: Annotated[int, typer.Option(min=0)] = REPORTED_SEED,
+) -> None:
+    """Holds the shortage gauge of simulated nodes against their measured contention."""
+    from mbcas_loadtest.bench.gauges import bench_gauges  # noqa: PLC0415 - loaded when used.
+
+    _report(bench_gauges(nodes, seconds, seed, tell=_tell_progress), json_file)
+
+
 Kubeconfig = Annotated[Path, typer.Option(help="Of an administrator of the cluster.")]
 NodeName = Annotated[str, typer.Option(help="Name of the node that is this machine.")]
 KubeletCgroup = Annotated[
