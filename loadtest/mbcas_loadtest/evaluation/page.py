@@ -27,6 +27,8 @@ SECONDARY = (
     "starved",
     "unfunded",
 )
+SHARING = ("mbcas-kelly", "mbcas-vcg", "mbcas-karma", "max-min-truth", "oracle-contention")
+"""Who share a node by another rule, or by the truth; shown where a node is short of CPU."""
 _LEAST_WITHOUT_DECIMALS = 100
 _TIMES = "\u00d7"
 _LOG_OF_A_FACTOR = math.log(10.0)
@@ -80,6 +82,7 @@ def page_html(
         colours=svg.DARK_COLOURS,
         wording=wording,
         quantities=QUANTITIES,
+        sharing=(*report.main_systems, *SHARING),
         shown=SHOWN_IN_SCENARIO,
         secondary=SECONDARY,
         value=value,

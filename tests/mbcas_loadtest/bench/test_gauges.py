@@ -10,7 +10,6 @@ import pytest
 from scipy import stats  # type: ignore[import-untyped] # It comes without types.
 from typer.testing import CliRunner
 
-from mbcas_core.units import FloatArray
 from mbcas_loadtest.bench import gauges
 from mbcas_loadtest.commands import app
 from tests.mbcas_loadtest.evaluation.samples import phase
@@ -43,8 +42,8 @@ def test_a_gauge_that_is_the_same_everywhere_ranks_nothing() -> None:
 
 def test_the_correlation_is_scipys_with_ties() -> None:
     draw = np.random.default_rng(7)
-    gauge: FloatArray = draw.integers(0, 5, 30).astype(np.float64)
-    measured: FloatArray = draw.random(30)
+    gauge = draw.integers(0, 5, 30).astype(np.float64)
+    measured = draw.random(30)
 
     expected = stats.spearmanr(gauge, measured).statistic
 
