@@ -16,3 +16,8 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     such a function calls must be in its own file.
     """
     return cast("Callable[P, R]", numba.njit(cache=True, error_model="numpy")(function))
+
+
+def inlined(function: Callable[P, R]) -> Callable[P, R]:
+    """The same for what is called so often that the call itself would count: it takes its place."""
+    return cast("Callable[P, R]", numba.njit(inline="always", error_model="numpy")(function))

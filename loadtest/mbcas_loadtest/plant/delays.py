@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mbcas_core.units import CPU_PERIOD_USEC, BoolArray, FloatArray, IntArray
-from mbcas_loadtest.compiled import compiled
+from mbcas_loadtest.compiled import compiled, inlined
 from mbcas_loadtest.plant.kernels import Periods
 
 SAMPLES = 2
@@ -98,7 +98,7 @@ def _thin(books: _Books, c: int) -> None:
     books.stride[c] *= 2
 
 
-@compiled
+@inlined
 def _follow(books: _Books, c: int, number: int, work: float, samples: int) -> None:
     """Begins to follow requests of a period's work.
 
@@ -128,10 +128,9 @@ def _follow(books: _Books, c: int, number: int, work: float, samples: int) -> No
         books.passed[c], books.passed_usec[c] = 0, 0.0
 
 
-@compiled
-def _finish(books: _Books, c: int, start_usec: float, served: float, rate: float) -> None:
-    """Counts the requests that are done once so much more is served."""
-    until_now = books.served_usec[c] + served
+@inlined
+def _finish(books: _Books, c: int, start_usec: float, until_now: float, rate: float) -> None:
+    """Counts the requests that are done once so much is served."""
     while books.waiting[c] > 0:
         at = books.first[c]
         until = books.until_usec[c, at]
@@ -144,7 +143,6 @@ def _finish(books: _Books, c: int, start_usec: float, served: float, rate: float
         books.waiting[c] -= 1
     if books.waiting[c] == 0:
         books.stride[c] = 1
-    books.served_usec[c] = until_now
 
 
 @compiled
@@ -195,7 +193,9 @@ def _add(books: _Books, periods: Periods, number: int, samples: int) -> None:
             rate = books.threads[c]
             if backlog > 0 and not periods.throttled[i, c] and served < rate * _PERIOD_USEC:
                 rate = max(served, 1.0) / _PERIOD_USEC  # Evenly, beside others.
-            _finish(books, c, (number + i) * _PERIOD_USEC, served, rate)
+            if books.waiting[c] > 0:
+                _finish(books, c, (number + i) * _PERIOD_USEC, books.served_usec[c] + served, rate)
+            books.served_usec[c] += served
             books.backlog_usec[c] = backlog
         if (number + i + 1) % WINDOW_PERIODS == 0:
             _end_window(books)

@@ -80,7 +80,7 @@ class Periods(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Room for one node in one period, (n,) each unless said otherwise."""
+    """Room for one period, (m, n) each unless said otherwise."""
 
     came: FloatArray
     quota: FloatArray
@@ -90,6 +90,7 @@ class Work(NamedTuple):
     runnable: FloatArray
     served: FloatArray
     member: BoolArray
+    """(n,), and the same of the next."""
     open: BoolArray
     pod_runtime: FloatArray
     """(pods,)."""
@@ -152,7 +153,7 @@ def share(
 
 
 @compiled
-def hold(pod: IntArray, work: Work, threads: FloatArray) -> None:
+def hold(pod: IntArray, work: Work, served: FloatArray, threads: FloatArray) -> None:
     """Cuts what the containers of a node get to the runtime of their pods, in place.
 
     Where children want more than their pod has, they run side by side until it is used up, each at
@@ -163,9 +164,9 @@ def hold(pod: IntArray, work: Work, threads: FloatArray) -> None:
         for c in range(pod.size):
             work.member[c] = pod[c] == p
             if work.member[c]:
-                asked += work.served[c]
+                asked += served[c]
         if asked > work.pod_runtime[p]:
-            share(work.served, threads, work.member, work.pod_runtime[p], work.open)
+            share(served, threads, work.member, work.pod_runtime[p], work.open)
 
 
 @compiled
@@ -186,92 +187,95 @@ def rewrite(
 
 @compiled
 def begin(
-    pods: Pods, state: State, told: Told, arrivals_usec: FloatArray, i: int, node: int, work: Work
+    pods: Pods, state: State, told: Told, arrivals_usec: FloatArray, i: int, work: Work
 ) -> None:
-    """Finds what the containers of a node have and can do in a period."""
+    """Finds what containers have and can do in a period."""
     moment = told.write_share[i]
-    for c in range(work.came.size):
-        # What is in service at the period's end counts for the next one.
-        late = arrivals_usec[i, node, c] * pods.late_share[node, c]
-        work.came[c] = arrivals_usec[i, node, c] - late + state.late_usec[node, c]
-        state.late_usec[node, c] = late
-        threads = pods.threads[node, c]
-        width = threads * _PERIOD_USEC
-        all_work = state.backlog_usec[node, c] + work.came[c]
-        quota = told.quota_usec[row(told.quota_usec, i), node, c]
-        work.quota[c] = quota
-        work.spare[c], work.runtime[c] = 0.0, np.inf
-        work.runnable[c] = min(all_work, width)
-        if np.isfinite(quota):
-            burst = told.burst_usec[row(told.burst_usec, i), node, c]
-            work.spare[c] = burst + kept_usec(quota, threads, pods.request_usec[node, c])
-            most = quota + work.spare[c]
-            work.runtime[c] = min(state.carried_usec[node, c] + quota, most)
-            if told.written[row(told.written, i), node, c]:
-                work.runtime[c], work.runnable[c] = rewrite(
-                    work.runtime[c],
-                    work.runnable[c],
-                    all_work - (1 - moment) * work.came[c],
-                    2 * quota if burst > 0 else quota,
-                    most,
-                    width,
-                    moment,
-                )
-        work.served[c] = min(work.runnable[c], work.runtime[c])
+    of_quota, of_burst = row(told.quota_usec, i), row(told.burst_usec, i)
+    of_written = row(told.written, i)
+    for node in range(work.came.shape[0]):
+        for c in range(work.came.shape[1]):
+            # What is in service at the period's end counts for the next one.
+            late = arrivals_usec[i, node, c] * pods.late_share[node, c]
+            came = arrivals_usec[i, node, c] - late + state.late_usec[node, c]
+            state.late_usec[node, c] = late
+            threads = pods.threads[node, c]
+            width = threads * _PERIOD_USEC
+            all_work = state.backlog_usec[node, c] + came
+            quota = told.quota_usec[of_quota, node, c]
+            spare, runtime, runnable = 0.0, np.inf, min(all_work, width)
+            if np.isfinite(quota):
+                burst = told.burst_usec[of_burst, node, c]
+                spare = burst + kept_usec(quota, threads, pods.request_usec[node, c])
+                most = quota + spare
+                runtime = min(state.carried_usec[node, c] + quota, most)
+                if told.written[of_written, node, c]:
+                    there = all_work - (1 - moment) * came
+                    granted = 2 * quota if burst > 0 else quota
+                    runtime, runnable = rewrite(
+                        runtime, runnable, there, granted, most, width, moment
+                    )
+            work.came[node, c], work.quota[node, c], work.spare[node, c] = came, quota, spare
+            work.runtime[node, c], work.runnable[node, c] = runtime, runnable
+            work.served[node, c] = min(runnable, runtime)
 
 
 @compiled
-def divide(pods: Pods, state: State, told: Told, i: int, node: int, work: Work) -> None:
-    """Cuts what the containers of a node get to what their pods and their node have."""
+def divide(pods: Pods, state: State, told: Told, i: int, work: Work) -> None:
+    """Cuts what containers get to what their pods and their nodes have."""
     has_pods = told.pod_quota_usec.shape[0] > 0
     of_quota, of_burst = row(told.pod_quota_usec, i), row(told.pod_burst_usec, i)
-    if has_pods:
-        for p in range(work.pod_runtime.size):
-            quota = told.pod_quota_usec[of_quota, node, p]
-            burst = told.pod_burst_usec[of_burst, node, p]
-            work.pod_runtime[p] = min(state.pod_carried_usec[node, p] + quota, quota + burst)
-        hold(pods.pod, work, pods.threads[node])
-    total = 0.0
-    for c in range(work.served.size):
-        work.member[c] = True
-        total += work.served[c]
-    if total > pods.capacity_usec:
-        share(work.served, state.weight[node], work.member, pods.capacity_usec, work.open)
-    if has_pods:
-        for c in range(work.served.size):
-            work.pod_runtime[pods.pod[c]] -= work.served[c]
-        for p in range(work.pod_runtime.size):
-            limited = np.isfinite(told.pod_quota_usec[of_quota, node, p])
-            burst = told.pod_burst_usec[of_burst, node, p] if limited else 0.0
-            state.pod_carried_usec[node, p] = min(max(work.pod_runtime[p], 0.0), burst)
+    for node in range(work.served.shape[0]):
+        served = work.served[node]
+        if has_pods:
+            for p in range(work.pod_runtime.size):
+                quota = told.pod_quota_usec[of_quota, node, p]
+                burst = told.pod_burst_usec[of_burst, node, p]
+                work.pod_runtime[p] = min(state.pod_carried_usec[node, p] + quota, quota + burst)
+            hold(pods.pod, work, served, pods.threads[node])
+        total = 0.0
+        for c in range(served.size):
+            total += served[c]
+        if total > pods.capacity_usec:
+            work.member[:] = True
+            share(served, state.weight[node], work.member, pods.capacity_usec, work.open)
+        if has_pods:
+            for c in range(served.size):
+                work.pod_runtime[pods.pod[c]] -= served[c]
+            for p in range(work.pod_runtime.size):
+                limited = np.isfinite(told.pod_quota_usec[of_quota, node, p])
+                burst = told.pod_burst_usec[of_burst, node, p] if limited else 0.0
+                state.pod_carried_usec[node, p] = min(max(work.pod_runtime[p], 0.0), burst)
 
 
 @compiled
-def end(pods: Pods, state: State, node: int, work: Work, at: int, done: Periods) -> None:
-    """Takes down what the containers of a node did, and what outlives the period."""
-    for c in range(work.came.size):
-        served, runtime = work.served[c], work.runtime[c]
-        left = state.backlog_usec[node, c] + work.came[c] - served
-        dropped = max(left - pods.max_backlog_usec[node, c], 0.0)
-        left -= dropped
-        admitted = work.came[c] - dropped
-        limited = np.isfinite(work.quota[c])
-        active = work.runnable[c] > 0
-        # Whom the node's contention held back did not reach the end of its runtime.
-        throttled = runtime < work.runnable[c] and served >= runtime
-        lost = 0.0
-        if throttled:
-            lost = lost_usec(runtime, work.runnable[c], left, admitted, pods.threads[node, c])
-        done.admitted_usec[at, node, c] = admitted
-        done.usage_usec[at, node, c] = served
-        done.throttled[at, node, c] = throttled
-        done.throttled_usec[at, node, c] = lost
-        done.timer_ran[at, node, c] = limited and (active or state.was_active[node, c])
-        done.bursts[at, node, c] = limited and served > work.quota[c]
-        done.backlog_usec[at, node, c] = left
-        state.backlog_usec[node, c] = left
-        state.was_active[node, c] = active
-        state.carried_usec[node, c] = min(runtime - served, work.spare[c]) if limited else 0.0
+def end(pods: Pods, state: State, work: Work, at: int, done: Periods) -> None:
+    """Takes down what containers did, and what outlives the period."""
+    for node in range(work.came.shape[0]):
+        for c in range(work.came.shape[1]):
+            came, served, runtime = work.came[node, c], work.served[node, c], work.runtime[node, c]
+            runnable = work.runnable[node, c]
+            left = state.backlog_usec[node, c] + came - served
+            dropped = max(left - pods.max_backlog_usec[node, c], 0.0)
+            left -= dropped
+            limited = np.isfinite(work.quota[node, c])
+            active = runnable > 0
+            # Whom the node's contention held back did not reach the end of its runtime.
+            throttled = runtime < runnable and served >= runtime
+            lost = 0.0
+            if throttled:
+                lost = lost_usec(runtime, runnable, left, came - dropped, pods.threads[node, c])
+            done.admitted_usec[at, node, c] = came - dropped
+            done.usage_usec[at, node, c] = served
+            done.throttled[at, node, c] = throttled
+            done.throttled_usec[at, node, c] = lost
+            done.timer_ran[at, node, c] = limited and (active or state.was_active[node, c])
+            done.bursts[at, node, c] = limited and served > work.quota[node, c]
+            done.backlog_usec[at, node, c] = left
+            state.backlog_usec[node, c] = left
+            state.was_active[node, c] = active
+            carried = min(runtime - served, work.spare[node, c])
+            state.carried_usec[node, c] = carried if limited else 0.0
 
 
 @compiled
@@ -279,20 +283,19 @@ def run_periods(
     pods: Pods, state: State, told: Told, arrivals_usec: FloatArray, first: int, done: Periods
 ) -> None:
     """Runs the periods of `arrivals_usec` (k, m, n); they are put into `done` from `first` on."""
-    count, pod_count = arrivals_usec.shape[2], state.pod_carried_usec.shape[1]
+    shape, pod_count = arrivals_usec.shape[1:], state.pod_carried_usec.shape[1]
     work = Work(
-        np.empty(count),
-        np.empty(count),
-        np.empty(count),
-        np.empty(count),
-        np.empty(count),
-        np.empty(count),
-        np.empty(count, np.bool_),
-        np.empty(count, np.bool_),
+        np.empty(shape),
+        np.empty(shape),
+        np.empty(shape),
+        np.empty(shape),
+        np.empty(shape),
+        np.empty(shape),
+        np.empty(shape[1], np.bool_),
+        np.empty(shape[1], np.bool_),
         np.empty(pod_count),
     )
     for i in range(arrivals_usec.shape[0]):
-        for node in range(arrivals_usec.shape[1]):
-            begin(pods, state, told, arrivals_usec, i, node, work)
-            divide(pods, state, told, i, node, work)
-            end(pods, state, node, work, first + i, done)
+        begin(pods, state, told, arrivals_usec, i, work)
+        divide(pods, state, told, i, work)
+        end(pods, state, work, first + i, done)

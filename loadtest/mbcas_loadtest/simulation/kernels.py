@@ -130,3 +130,30 @@ def add_stretch(
                 last = lived.limit_millicores[(s + 1) * PERIODS - 1, node, c]
                 means.limit_millicores[s, node, c] = last if there > 0 else np.nan
                 means.throttled_ratio[s, node, c] = throttled / PERIODS
+
+
+@compiled
+def admit(
+    due: BoolArray, has: FloatArray, asked: FloatArray, room_millicores: float, fits: BoolArray
+) -> None:
+    """Finds out which of the pods that are due fit their node, raises in the order of the pods.
+
+    Args:
+        due: (m, p).
+        has: (m, p) requests that are admitted, in millicores.
+        asked: (m, p) what specs say.
+        room_millicores: Of each node.
+        fits: (m, p) True; made False where a raise does not fit.
+    """
+    for node in range(due.shape[0]):
+        left = room_millicores
+        for pod in range(due.shape[1]):
+            falls = due[node, pod] and asked[node, pod] < has[node, pod]
+            left -= asked[node, pod] if falls else has[node, pod]
+        for pod in range(due.shape[1]):
+            rise = asked[node, pod] - has[node, pod]
+            if due[node, pod] and rise > 0:
+                if rise <= left:
+                    left -= rise
+                else:
+                    fits[node, pod] = False

@@ -10,6 +10,7 @@ pods.
 import numpy as np
 
 from mbcas_core.units import MILLICORES_PER_CORE, BoolArray, FloatArray, IntArray
+from mbcas_loadtest.simulation.kernels import admit
 from mbcas_loadtest.simulation.latency import Draws, find_delay_seconds
 from mbcas_loadtest.simulation.system import Settings
 from mbcas_loadtest.simulation.world import PERIODS_PER_SECOND, Declared, Faults
@@ -179,15 +180,7 @@ class Kubelets:
     def _admit(self, due: BoolArray) -> BoolArray:
         """True where the requests of a pod that is due fit its node."""
         has = self.sums(self.in_force.request_millicores)
-        rise = np.where(due, self.sums(self.spec.request_millicores) - has, 0.0)
-        free = self._room_millicores - (has + np.minimum(rise, 0.0)).sum(axis=1)
-        raises = np.maximum(rise, 0.0)
+        asked = self.sums(self.spec.request_millicores)
         fits: BoolArray = np.ones(due.shape, np.bool_)
-        for node in np.flatnonzero(raises.sum(axis=1) > free).tolist():
-            left = float(free[node])
-            for pod in np.flatnonzero(raises[node]).tolist():
-                if raises[node, pod] <= left:
-                    left -= float(raises[node, pod])
-                else:
-                    fits[node, pod] = False
+        admit(due, has, asked, self._room_millicores, fits)
         return fits
