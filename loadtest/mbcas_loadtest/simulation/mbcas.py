@@ -26,7 +26,7 @@ from mbcas_loadtest.simulation.world import PERIODS_PER_SECOND, Declared
 
 CRITICAL_TAUS, LOW_TAUS = 0.2, 2.0
 TAU_MIN, TAU_MAX = 0.001, 0.5
-TAU_SWEEP = (0.01, 0.02, 0.05, 0.1, 0.2)
+TAU_SWEEP = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 
 
 @dataclass(slots=True, kw_only=True)  # A system's attributes may be set, by their protocol.
