@@ -21,17 +21,16 @@ and counts limits that were too low on a node with CPU to spare. So its parts st
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-from unittest import mock
 
 import numpy as np
 from scipy import stats  # type: ignore[import-untyped] # It comes without types.
 
 from mbcas_core.state import RESERVATION
 from mbcas_core.units import FloatArray
-from mbcas_loadtest.simulation import run
 from mbcas_loadtest.simulation.mbcas import MBCAS
 from mbcas_loadtest.simulation.outcome import Phase
-from mbcas_loadtest.simulation.server import Client, Server
+from mbcas_loadtest.simulation.run import simulate_together
+from mbcas_loadtest.simulation.server import Server
 from mbcas_loadtest.simulation.world import World
 from mbcas_loadtest.workloads import catalog
 
@@ -102,28 +101,17 @@ def measured_contention(part: Phase) -> dict[str, FloatArray]:
 def _measure(worlds: Sequence[World]) -> list[dict[str, FloatArray]]:
     """Lives through worlds of m nodes each; the gauge and the measures of each node."""
     total: FloatArray = np.zeros((len(worlds), worlds[0].shape[0]))
-    names: list[tuple[str, ...]] = []
     counted = 0
 
-    class Watched(Server):
-        """Tells its gauges after each tick."""
+    def watch(server: Server, seconds: float) -> None:
+        nonlocal counted
+        if seconds > worlds[0].warmup_seconds:
+            fleet, market = server.rounds.state.fleet, server.rounds.state.market
+            rows = [[fleet.find_node(name) for name in each] for each in server.nodes.values()]
+            total[...] += market.shortage[np.array(rows, np.int64), RESERVATION]
+            counted += 1
 
-        def join(self, client: Client, nodes: tuple[str, ...], namespace: str) -> None:
-            names.append(nodes)
-            super().join(client, nodes, namespace)
-
-        def tick(self, seconds: float) -> None:
-            nonlocal counted
-            super().tick(seconds)
-            if seconds > worlds[0].warmup_seconds:
-                state = self.rounds.state
-                rows = [[state.fleet.find_node(name) for name in each] for each in names]
-                total[...] += state.market.shortage[np.array(rows, np.int64), RESERVATION]
-                counted += 1
-
-    # The simulation makes its servers itself, and no system could ask for another.
-    with mock.patch.object(run, "Server", Watched):
-        outcomes = run.simulate_together(worlds, MBCAS, MBCAS.default)
+    outcomes = simulate_together(worlds, MBCAS, MBCAS.default, watch=watch)
     return [
         {"shortage": gauge / max(counted, 1)} | measured_contention(outcome.measured)
         for gauge, outcome in zip(total, outcomes, strict=True)

@@ -6,7 +6,7 @@ of some steps at a time, and what came of it is added up stretch by stretch.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -125,12 +125,17 @@ def simulate(
 
 
 def simulate_together(
-    worlds: Sequence[World], rival: Rival, knob: float, *, settings: RunSettings | None = None
+    worlds: Sequence[World],
+    rival: Rival,
+    knob: float,
+    *,
+    settings: RunSettings | None = None,
+    watch: Callable[[Server, float], None] = lambda *_: None,
 ) -> list[Outcome]:
     """Lives through several worlds at once; what comes of each is what comes of it alone.
 
     Only a system that is MBCAS gains by it: one core decides for all, and its counters are in
-    the first outcome.
+    the first outcome. `watch` is told of each server and second, when it has ticked.
 
     Raises:
         SimulationError: As `simulate`; or two worlds have the same name.
@@ -149,7 +154,9 @@ def simulate_together(
         moments = [next(life, None) for life in lives]
         lives = [life for life, now in zip(lives, moments, strict=True) if now is not None]
         for server in servers if lives else ():
-            server.tick(max(now for now in moments if now is not None))
+            now = max(each for each in moments if each is not None)
+            server.tick(now)
+            watch(server, now)
     return [run.tell(rival.name, knob) for run in runs]
 
 

@@ -56,6 +56,8 @@ class Server:
                 resize_budget_per_second=rate_per_second,
             ),
         )
+        self.nodes: dict[str, tuple[str, ...]] = {}
+        """The names of each world's nodes, in their order."""
         self._cluster_of: dict[str, int] = {}
         self._clients: list[Client] = []
         self._by_namespace: dict[str, Client] = {}
@@ -79,6 +81,7 @@ class Server:
         """
         if namespace in self._by_namespace or self._cluster_of.keys() & set(nodes):
             raise SimulationError(f"{namespace}: there is such a world already; give it a name")
+        self.nodes[namespace] = nodes
         self._cluster_of |= dict.fromkeys(nodes, len(self._clients))
         self._clients.append(client)
         self._by_namespace[namespace] = client
