@@ -2,7 +2,7 @@
 
 The plant lives through blocks of periods that end where the system is asked again; what reaches the
 kernel within a block does so in its own period. What agents could have seen is kept for a stretch
-of some steps at a time, and what came of it is added up stretch by stretch.
+of some steps at a time, and added up at its end, and where pods come or go or the warm-up ends.
 """
 
 import math
@@ -264,8 +264,6 @@ class _Run:
             yield from self._live(start, min(length, total - start), warmup)
         self._shell.leave(world.seconds)
         self._tally.end_phase(self._shell.channel)
-        if len(self._tally.phases()) == 1:  # All of it was warm-up.
-            self._tally.end_phase(self._shell.channel)
 
     def tell(self, system: str, knob: float) -> Outcome:
         """Returns what came of it, at its end."""
@@ -292,48 +290,39 @@ class _Run:
         if not exists.all():
             arrivals *= np.repeat(exists, PERIODS_PER_SECOND, axis=0)[:, np.newaxis, :]
         kept = _Kept(arrivals.shape)
-        edges = sorted(edge for edge in self._edges if start <= edge < start + count)
-        place = 0
+        stretch = Stretch(
+            second=start // PERIODS_PER_SECOND,
+            periods=kept.periods,
+            arrivals_usec=arrivals,
+            limit_millicores=kept.limit_millicores,
+            request_millicores=kept.request_millicores,
+            exists=exists,
+        )
         boundary = warmup * PERIODS_PER_SECOND - start
-        stops = {*range(interval, count + 1, interval), count, *(edge - start for edge in edges)}
-        stops |= {boundary} if 0 < boundary < count else set()
-        for stop in sorted(stops - {0}):
+        cuts = {edge - start for edge in self._edges} | {boundary, count}
+        stops = {*range(interval, count + 1, interval), *cuts}
+        place = added = 0
+        for stop in sorted(stop for stop in stops if 0 < stop <= count):
             if start + place in self._edges:
                 self._change_pods((start + place) // PERIODS_PER_SECOND)
-            own = slice(place, stop)
-            self._block(start, own, arrivals, kept)
+            self._block(start, slice(place, stop), arrivals, kept)
             place = stop
+            if stop in cuts:
+                self._tally.add(stretch.cut(added, stop))
+                added = stop
+            if stop == boundary:
+                self._tally.end_phase(self._shell.channel)
             if stop % interval == 0:
                 self._shell.step(self._look(start + stop, slice(stop - interval, stop), kept))
                 seconds = (start + stop) / PERIODS_PER_SECOND
                 yield seconds
                 self._shell.end_second(seconds)
-        self._add(
-            Stretch(
-                second=start // PERIODS_PER_SECOND,
-                periods=kept.periods,
-                arrivals_usec=arrivals,
-                limit_millicores=kept.limit_millicores,
-                request_millicores=kept.request_millicores,
-                exists=exists,
-            ),
-            boundary // PERIODS_PER_SECOND,
-        )
-
-    def _add(self, stretch: Stretch, boundary: int) -> None:
-        """Adds it up; the warm-up ends after `boundary` of its seconds."""
-        seconds = len(stretch.exists)
-        if not 0 < boundary <= seconds:
-            self._tally.add(stretch)
-            return
-        self._tally.add(stretch.cut(slice(0, boundary)))
-        self._tally.end_phase(self._shell.channel)
-        if boundary < seconds:
-            self._tally.add(stretch.cut(slice(boundary, seconds)))
 
     def _change_pods(self, second: int) -> None:
         before, now = self._world.exists[second - 1], self._world.exists[second]
-        self._plant.forget(np.broadcast_to(before != now, self._world.shape))
+        other = np.broadcast_to(before != now, self._world.shape)
+        self._plant.forget(other)
+        self._tally.forget(other)
         came: BoolArray = now & ~before
         self._in_force.reset(came)
         self._shell.channel.change_pods(

@@ -42,12 +42,12 @@ class Stretch:
     exists: BoolArray
     """(s, n)."""
 
-    def cut(self, seconds: slice) -> "Stretch":
-        """Returns some of its seconds; views."""
-        first, last = seconds.start, seconds.stop
-        own = slice(first * PERIODS_PER_SECOND, last * PERIODS_PER_SECOND)
+    def cut(self, first: int, last: int) -> "Stretch":
+        """Returns the whole seconds from one of its periods to another; views."""
+        own = slice(first, last)
+        seconds = slice(first // PERIODS_PER_SECOND, last // PERIODS_PER_SECOND)
         return Stretch(
-            second=self.second + first,
+            second=self.second + seconds.start,
             periods=Periods(**{name: getattr(self.periods, name)[own] for name in Periods._fields}),
             arrivals_usec=self.arrivals_usec[own],
             limit_millicores=self.limit_millicores[own],
@@ -100,6 +100,10 @@ class Tally:
         )
         if self._series_node is not None:
             self._keep(stretch, self._series_node)
+
+    def forget(self, gone: BoolArray) -> None:
+        """Drops the requests that wait in containers (m, n) that are gone."""
+        self._meter.forget(gone)
 
     def end_phase(self, channel: Channel) -> None:
         """Ends the warm-up, and in the end the run."""

@@ -121,6 +121,32 @@ def test_warm_up_and_what_follows_add_up_to_the_whole(warmup: int) -> None:
         np.testing.assert_allclose(parts, getattr(whole, key.name), err_msg=key.name)
 
 
+def test_what_the_warm_up_changes_is_counted_in_it_wherever_it_ends() -> None:
+    """A limit that changes each second, and a warm-up that ends within what is added up at once."""
+    given = world((450.0,), seconds=20, variation=0.5, warmup=7)
+    system = Scripted(moving)
+    system.actuation = Actuation.DIRECT
+
+    outcome = simulate(given, system.rival(), 0.0)
+
+    assert (
+        outcome.warmup.changes[0, 0] == 5
+    )  # After seconds 2 to 6: the first asks for what there is.
+    assert outcome.measured.changes[0, 0] == 13
+
+
+def test_requests_that_wait_in_a_pod_that_goes_are_not_answered_by_the_next_one() -> None:
+    """Five seconds of overload, five of absence, then little load: nobody waits for seconds."""
+    given = world((100.0,), declared=declare((500,), (500,)), seconds=20, warmup=10)
+    given.arrivals_usec[:50] *= 20
+    given.exists[5:10] = False
+
+    outcome = simulate(given, Scripted(nothing).rival(), 0.0)
+
+    assert outcome.warmup.delay_p99_seconds[0, 0] > 1
+    assert outcome.measured.delay_p99_seconds[0, 0] < 0.2
+
+
 def test_sums_are_those_of_the_definition() -> None:
     """400m of one CPU, declared 500m, cut to 300m: 100m are denied and wait, nothing starves."""
     given = world((400.0,), declared=declare((500,), (300,), cpus=1), seconds=10)
