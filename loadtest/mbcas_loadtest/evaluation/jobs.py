@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from mbcas_loadtest.errors import EvaluationError
-from mbcas_loadtest.evaluation.versions import code_version
 from mbcas_loadtest.rivals.catalog import RIVALS
 from mbcas_loadtest.simulation import mbcas
 from mbcas_loadtest.simulation.outcome import Outcome
 from mbcas_loadtest.simulation.run import RunSettings, simulate_together
 from mbcas_loadtest.simulation.system import Rival
 from mbcas_loadtest.simulation.world import Declared, World
+from mbcas_loadtest.versions import code_version
 from mbcas_loadtest.workloads.catalog import SCENARIOS
 from mbcas_loadtest.workloads.files import read_scenario
 from mbcas_loadtest.workloads.scenario import Scenario, draw_world

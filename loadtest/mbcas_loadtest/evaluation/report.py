@@ -21,7 +21,7 @@ from mbcas_loadtest.evaluation.grid import CLUSTERS
 from mbcas_loadtest.evaluation.prototype import Row, table_rows
 from mbcas_loadtest.evaluation.registration import Kind
 from mbcas_loadtest.evaluation.runner import Results
-from mbcas_loadtest.evaluation.versions import code_version
+from mbcas_loadtest.versions import code_version
 
 SCHEMA = "mbcas.evaluation/1"
 _PACKAGES = ("numpy", "scipy", "matplotlib")

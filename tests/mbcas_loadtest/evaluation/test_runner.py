@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from mbcas_loadtest import versions
 from mbcas_loadtest.errors import EvaluationError
 from mbcas_loadtest.evaluation import cache as caching
-from mbcas_loadtest.evaluation import grid, jobs, registration, versions
+from mbcas_loadtest.evaluation import grid, jobs, registration
 from mbcas_loadtest.evaluation.cache import Cache
 from mbcas_loadtest.evaluation.jobs import Job, container_hours, key_of
 from mbcas_loadtest.evaluation.registration import Registration
