@@ -30,7 +30,10 @@ LINE_CHARACTERS_MAX = 10_000
 SHOWN_IDS_MAX = 5
 GAP_STEPS = 3.0
 """A step longer than this many median steps is a gap: samples are missing there."""
-_TIME_MAX = 1e10  # Three centuries.
+DAYS_MAX = 40
+"""Of a series; the longest recorded one has 30. Replays keep every second of it in memory."""
+_DURATION_MAX_SECONDS = DAYS_MAX * 86_400.0
+_TIME_MAX = 1e10  # Three centuries: times may be those of a calendar.
 _VALUE_MAX: dict[Unit, float] = {"cpu_millicores": MAX_MILLICORES, "rps": 1e9, "level": 1e12}
 
 
@@ -178,16 +181,19 @@ class _Reading:
             return
         time = self._number(line, "t_seconds", row[self._time_at], _TIME_MAX)
         value = self._number(line, self._unit, row[self._value_at], _VALUE_MAX[self._unit])
-        if self._times and time <= self._times[-1]:
-            raise _error(
-                self._path,
-                line,
-                "t_seconds",
-                f"is {time:g} after {self._times[-1]:g}; times must ascend",
-            )
+        if self._times and not self._times[-1] < time <= self._times[0] + _DURATION_MAX_SECONDS:
+            raise self._misplaced(line, time)
         self._lines.append(line)
         self._times.append(time)
         self._values.append(value)
+
+    def _misplaced(self, line: int, time: float) -> TraceError:
+        first, last = self._times[0], self._times[-1]
+        if time <= last:
+            what = f"is {time:g} after {last:g}; times must ascend"
+        else:
+            what = f"is {time:g}, the series began at {first:g}; it may last {DAYS_MAX} days"
+        return _error(self._path, line, "t_seconds", what)
 
     def _begin(self, line: int, found: str) -> None:
         if not found:

@@ -52,6 +52,10 @@ HEADER = "series_id,t_seconds,cpu_millicores\n"
         (HEADER + "a,-1,5\n", "trace.csv:2: t_seconds: is -1, must be from 0"),
         (HEADER + "a,0,1\na,2,1\na,1,1\n", "trace.csv:4: t_seconds: is 1 after 2"),
         (HEADER + "a,0,1\na,0,1\n", "trace.csv:3: t_seconds: is 0 after 0"),
+        (
+            HEADER + "a,5,1\na,1e10,1\n",
+            "trace.csv:3: t_seconds: is 1e+10, the series began at 5; it may last 40 days",
+        ),
         (HEADER + "a,0,1\na,1\n", "trace.csv:3: line: has 2 fields, the header has 3"),
         (HEADER + "a,0,1\na,1,1\na,2,1\na,9,1\n", "trace.csv:5: t_seconds: is 9 after 2: samples"),
         (HEADER + "a,0,1\nb,0,1\na,1,1\n", "trace.csv:4: series_id: is a again"),
