@@ -20,7 +20,8 @@ from mbcas_loadtest.simulation.world import Declared, World
 from mbcas_loadtest.versions import code_version
 from mbcas_loadtest.workloads.catalog import SCENARIOS
 from mbcas_loadtest.workloads.files import read_scenario
-from mbcas_loadtest.workloads.scenario import Scenario, draw_world
+from mbcas_loadtest.workloads.rates import AUTOTHROTTLE, find_traces
+from mbcas_loadtest.workloads.scenario import Scenario, Tier, draw_world
 from mbcas_loadtest.workloads.yaml_lines import ScenarioFileError
 
 DEFAULT_CLUSTER_NODES = 60
@@ -31,6 +32,8 @@ AUDIT_SHARE = 0.2
 WORLDS_BYTES_MAX = 1 << 30
 CORE_SYSTEMS = frozenset(entry.name for entry in mbcas.ENTRIES)
 FILE_SUFFIXES = (".yaml", ".yml")
+_RATES_OF_A_FILE = frozenset({"autothrottle-bursty", "autothrottle-diurnal", "table-2-diurnal"})
+"""The other two of these rates are drawn to statistics."""
 _COMMON_MODULES = (
     "mbcas_loadtest.simulation.run",
     "mbcas_loadtest.workloads.catalog",
@@ -130,10 +133,23 @@ def key_of(job: Job) -> str:
 
 
 @functools.cache
-def _data_version(scenario: str) -> str:
-    """Returns a hash of the first minute of a draw: it shows files and traces that are others."""
-    world = draw_world(find_scenario(scenario), (0, 1), seconds=60)
-    return hashlib.sha256(world.arrivals_usec.tobytes()).hexdigest()
+def _data_version(name: str) -> str:
+    """Returns a hash of the files that a scenario is made of, and of the first minute of a draw."""
+    world = draw_world(find_scenario(name), (0, 1), seconds=60)
+    digest = hashlib.sha256(world.arrivals_usec.tobytes())
+    for path in files_of(name):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def files_of(name: str) -> tuple[Path, ...]:
+    """Returns the files that a scenario is read from: its own, or the trace that it replays."""
+    scenario = find_scenario(name)
+    if name not in SCENARIOS:
+        return (Path(name),)
+    if isinstance(scenario.draw_node, functools.partial) and scenario.tier is Tier.RECORDED:
+        return (Path(scenario.draw_node.keywords["path"]),)
+    return (find_traces() / AUTOTHROTTLE,) if name in _RATES_OF_A_FILE else ()
 
 
 def module_of(rival: Rival) -> str:

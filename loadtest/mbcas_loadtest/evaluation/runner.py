@@ -185,7 +185,7 @@ def _work(batch: tuple[Job, ...], keys: Sequence[str]) -> float:
     """Runs jobs in a process of the pool and keeps their outcomes; returns the CPU time it took."""
     assert _WORKER.cache is not None, "prepared when the process began"
     if [key_of(job) for job in batch] != list(keys):
-        raise EvaluationError("its code changed while the evaluation began: run it again")
+        raise EvaluationError("its code or a file changed while the evaluation began: run it again")
     started = process_time()
     outcomes = run_jobs_together(batch, _WORKER.worlds)
     for key, outcome in zip(keys, outcomes, strict=True):

@@ -1,3 +1,4 @@
+import contextlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,10 @@ from mbcas_loadtest.evaluation.registration import Registration
 from mbcas_loadtest.evaluation.runner import Done, estimate_seconds, run_jobs
 from mbcas_loadtest.rivals.catalog import RIVALS
 from mbcas_loadtest.simulation.outcome import Outcome
+from mbcas_loadtest.workloads import rates, replay
 from mbcas_loadtest.workloads.catalog import SCENARIOS
+from mbcas_loadtest.workloads.scenario import draw_world
+from mbcas_loadtest.workloads.traces import TraceError
 from tests.mbcas_loadtest.evaluation import samples
 
 JOB = Job(scenario="constant", system="static", knob=1.0, seeds=(0, 1))
@@ -162,6 +166,55 @@ def test_a_scenario_file_is_run_like_one_of_the_catalog(tmp_path: Path) -> None:
     other = tmp_path / "other.yaml"
     other.write_text(SHOP.replace("400", "800"))
     assert key_of(replace(job, scenario=str(other))) != before
+
+
+def test_a_scenario_file_that_differs_beyond_the_first_minute_has_another_key(
+    tmp_path: Path,
+) -> None:
+    job = replace(JOB, scenario=str(tmp_path / "shop.yaml"))
+    keys = set()
+    for line in ("seconds: 60", "seconds: 600", "seconds: 600  # Ten minutes."):
+        Path(job.scenario).write_text(SHOP.replace("seconds: 60", line, 1))
+        for cached in (jobs.find_scenario, jobs.declared_of, jobs._data_version):
+            cached.cache_clear()
+        keys.add(key_of(job))
+
+    assert len(keys) == 3
+
+
+def test_the_files_of_a_scenario_are_those_that_its_draw_asks_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Path] = []
+
+    def refuse(path: Path, series_id: str) -> None:
+        asked.append(path)
+        raise TraceError(series_id)
+
+    for module in (rates, replay):
+        monkeypatch.setattr(module, "load_series", refuse)
+    for name in SCENARIOS:
+        asked.clear()
+        with contextlib.suppress(TraceError):
+            draw_world(SCENARIOS[name], (0,), seconds=1)
+        assert jobs.files_of(name) == tuple(asked), name
+
+
+def test_another_trace_gives_another_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / rates.AUTOTHROTTLE
+    job = replace(JOB, scenario="autothrottle-bursty")
+    monkeypatch.setenv("MBCAS_TRACES", str(tmp_path))
+    keys = set()
+    for last in (1, 2):
+        rows = "".join(f"autothrottle/bursty,{second},5\n" for second in range(5_000))
+        path.write_text(f"series_id,t_seconds,rps\n{rows}autothrottle/bursty,5000,{last}\n")
+        for cached in (rates.load_series, jobs._data_version):
+            cached.cache_clear()
+        keys.add(key_of(job))
+    rates.load_series.cache_clear()
+    jobs._data_version.cache_clear()
+
+    assert len(keys) == 2
 
 
 @pytest.mark.parametrize(
