@@ -81,6 +81,7 @@ def evaluate(options: Options, console: Console) -> Report:
         board,
         results,
         seeds=options.wish.seeds,
+        seconds=options.wish.seconds,
         file_hash=registration.sha256(),
         frozen=registration.frozen_hashes(),
         speeds=options.cache.speeds(),

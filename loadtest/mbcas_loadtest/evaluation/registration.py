@@ -156,6 +156,7 @@ def find_deviations(
     file_hash: str,
     frozen: Mapping[str, str],
     seeds: Sequence[int],
+    seconds: int | None,
     ran: Mapping[tuple[str, str], Sequence[float]],
 ) -> list[str]:
     """Says why a run is not the registered one; empty: it may be called preregistered.
@@ -165,6 +166,7 @@ def find_deviations(
         file_hash: SHA-256 of its file.
         frozen: Hashes that were frozen.
         seeds: That ran.
+        seconds: At most so much of each scenario, without larger clusters; None: all.
         ran: Values of the knob that ran to their end, of each (scenario, system).
     """
     found = []
@@ -172,6 +174,8 @@ def find_deviations(
         found.append(f"preregistration.yaml ({file_hash[:12]}) is not among the frozen ones")
     if tuple(seeds) != registration.test_seeds.all():
         found.append(f"the seeds are {_short(seeds)}, not {_short(registration.test_seeds.all())}")
+    if seconds is not None:
+        found.append(f"no scenario ran beyond {seconds:,} s, and no larger cluster")
     for scenario in (name for names in registration.scenarios.values() for name in names):
         for system in (registration.system, *registration.family):
             wanted = set(registration.sweeps.get(system, ()))

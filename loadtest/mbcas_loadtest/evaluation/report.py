@@ -101,6 +101,7 @@ def make_report(
     results: Results,
     *,
     seeds: tuple[int, ...],
+    seconds: int | None,
     file_hash: str,
     frozen: Mapping[str, str],
     speeds: Mapping[str, float],
@@ -109,7 +110,12 @@ def make_report(
 ) -> Report:
     """Computes everything that is shown."""
     deviations = registered.find_deviations(
-        board.registration, file_hash=file_hash, frozen=frozen, seeds=seeds, ran=board.ran()
+        board.registration,
+        file_hash=file_hash,
+        frozen=frozen,
+        seeds=seeds,
+        seconds=seconds,
+        ran=board.ran(),
     )
     systems = {job.system for job in results.figures}
     return Report(

@@ -29,6 +29,7 @@ def report() -> Report:
         samples.board(),
         samples.results(),
         seeds=samples.SEEDS,
+        seconds=None,
         file_hash=HASH,
         frozen={HASH: "2026-11-24"},
         speeds={"mbcas": 60.0 / 500, "vpa": 60.0 / 9000},

@@ -70,6 +70,10 @@ def test_other_seeds_make_no_preregistered_result() -> None:
     assert "1000-1008, not 1000-1009" in _deviations(seeds=tuple(range(1000, 1009)))[0]
 
 
+def test_a_part_of_each_scenario_makes_no_preregistered_result() -> None:
+    assert _deviations(seconds=1_500) == ["no scenario ran beyond 1,500 s, and no larger cluster"]
+
+
 def test_a_missing_knob_of_the_family_makes_no_preregistered_result() -> None:
     ran = {**RAN, ("constant", "captain-api"): (0.01, 0.05)}
 
@@ -117,8 +121,14 @@ def _deviations(
     *,
     file_hash: str = "a" * 64,
     seeds: tuple[int, ...] = samples.SEEDS,
+    seconds: int | None = None,
     ran: Mapping[tuple[str, str], tuple[float, ...]] = RAN,
 ) -> list[str]:
     return find_deviations(
-        samples.registration(), file_hash=file_hash, frozen=FROZEN, seeds=seeds, ran=ran
+        samples.registration(),
+        file_hash=file_hash,
+        frozen=FROZEN,
+        seeds=seeds,
+        seconds=seconds,
+        ran=ran,
     )
