@@ -3,14 +3,16 @@
 For each container alone, of all plans that set one of its levels at boundaries of 15 s, change only
 where nothing waits, let nothing wait for longer than a minute and throttle at most a share tau of
 the run, it follows one of least allocation (`plan`). Unlike the per-slot oracle it may spend its
-throttling where it saves most, which no agent could know.
+throttling where it saves most, which no agent could know. Where work waits for longer than a minute
+at any limit, since it wants more CPUs than its threads, the plan holds all they can use until
+nothing waits, and `unmet_slots` says so.
 """
 
 from functools import partial
 
 import numpy as np
 
-from mbcas_core.units import MILLICORES_PER_CORE, MIN_CEILING_MILLICORES, FloatArray
+from mbcas_core.units import MILLICORES_PER_CORE, MIN_CEILING_MILLICORES, FloatArray, IntArray
 from mbcas_loadtest.oracles.plan import find_plans
 from mbcas_loadtest.oracles.search import find_known_work
 from mbcas_loadtest.oracles.stays import (
@@ -45,7 +47,10 @@ class Churn:
         """
         self._has_burst = has_burst
         changes_max = max(1, round(changes_per_hour * world.seconds / HOUR_SECONDS))
-        self.limit_millicores = _plan(world, tau_ratio, changes_max, has_burst=has_burst)
+        self.unmet_slots: IntArray = np.zeros(world.shape, np.int64)
+        """(m, n) slots in which work waits for longer than a minute, or beyond the run's end,
+        whatever the limit."""
+        self.limit_millicores = self._plan(world, tau_ratio, changes_max)
         """(s, m, n); the first slot is over before anything can be set."""
 
     def step(self, seen: Seen) -> Settings | None:
@@ -59,34 +64,35 @@ class Churn:
             burst_millicores=limit if self._has_burst else np.zeros(limit.shape),
         )
 
-
-def _plan(world: World, tau_ratio: float, changes_max: int, *, has_burst: bool) -> FloatArray:
-    m, n = world.shape
-    slots = -(-world.seconds // SLOT_SECONDS)
-    limit = np.zeros((slots, m, n))
-    served = [place for place in range(n) if not world.declared.batch[place]]
-    if slots > 1 and served:
-        known = find_known_work(world)
-        stays = [
-            find_stays(
-                cut_slots(known[:, node, place])[:, 1:],
-                threads=float(world.threads[node, place]),
-                max_backlog_usec=float(world.max_backlog_usec[node, place]),
-                request_usec=float(world.request_usec[node, place]),
-                tau_ratio=tau_ratio,
-                has_burst=has_burst,
+    def _plan(self, world: World, tau_ratio: float, changes_max: int) -> FloatArray:
+        m, n = world.shape
+        slots = -(-world.seconds // SLOT_SECONDS)
+        limit = np.zeros((slots, m, n))
+        served = [place for place in range(n) if not world.declared.batch[place]]
+        if slots > 1 and served:
+            known = find_known_work(world)
+            stays = [
+                find_stays(
+                    cut_slots(known[:, node, place])[:, 1:],
+                    threads=float(world.threads[node, place]),
+                    max_backlog_usec=float(world.max_backlog_usec[node, place]),
+                    request_usec=float(world.request_usec[node, place]),
+                    tau_ratio=tau_ratio,
+                    has_burst=self._has_burst,
+                )
+                for node in range(m)
+                for place in served
+            ]
+            unmet = np.array([each.is_unmet.sum() for each in stays])
+            self.unmet_slots[:, served] = unmet.reshape(m, len(served))
+            plans = find_plans(
+                tabulate(stays),
+                throttled_max=tau_ratio * (slots - 1) * SLOT_PERIODS,
+                changes_max=changes_max,
             )
-            for node in range(m)
-            for place in served
-        ]
-        plans = find_plans(
-            tabulate(stays),
-            throttled_max=tau_ratio * (slots - 1) * SLOT_PERIODS,
-            changes_max=changes_max,
-        )
-        limit[1:, :, served] = plans.level_millicores.reshape(slots - 1, m, len(served))
-    limit[0] = limit[min(1, slots - 1)]
-    return _leave_to_batch(world, limit)
+            limit[1:, :, served] = plans.level_millicores.reshape(slots - 1, m, len(served))
+        limit[0] = limit[min(1, slots - 1)]
+        return _leave_to_batch(world, limit)
 
 
 def _leave_to_batch(world: World, limit: FloatArray) -> FloatArray:

@@ -172,7 +172,11 @@ def weigh_stays(costs: Costs, price: float) -> None:
 
 @compiled
 def read_plan(costs: Costs, chosen: FloatArray) -> float:
-    """Reads the cheapest plan off, stay by stay, into (s,); returns its throttled periods."""
+    """Reads the cheapest plan off, stay by stay, into (s,); returns its throttled periods.
+
+    Raises:
+        ValueError: There is no plan.
+    """
     slots, _, changes_max = costs.stay.shape
     i, left, throttled = 0, changes_max - 1, 0.0
     level = int(np.argmin(costs.stay[0, :, left]))
@@ -182,6 +186,8 @@ def read_plan(costs: Costs, chosen: FloatArray) -> float:
             if costs.stay[i, other, left - 1] < costs.stay[i, level, left]:
                 level, left = other, left - 1
         end = costs.end[i, level]
+        if end <= i:
+            raise ValueError("a slot is reached at which no stay is allowed")
         chosen[i:end] = costs.level_millicores[level]
         throttled += costs.throttled[i, level]
         i = end

@@ -48,6 +48,10 @@ def find_plans(table: Table, *, throttled_max: float, changes_max: int) -> Plans
         changes_max: Changes of level, the first setting included, at least 1.
     """
     assert changes_max >= 1, "something must be set once"
+    top = table.level_millicores.argmax(axis=1)
+    assert table.end[:, np.arange(top.size), top].all(), (
+        "at every slot the highest level is allowed"
+    )
     s, p = table.end.shape[:2]
     low = np.full(p, PRICE_LEAST)
     high = table.level_millicores.max(axis=1) * s + 1.0

@@ -5,6 +5,10 @@ at the first boundary at which nothing waits again. Stays of one level follow ea
 trace of the past, so a plan that changes levels only between stays is an exact sum of their costs:
 that is what makes the dynamic programme of `churn` exact. Most stays are one slot long; one that is
 longer than WAIT_SLOTS_MAX is not allowed, since work would wait too long.
+
+Who wants more CPUs than its threads waits that long at any limit. There the top level alone holds,
+for as long as anything waits: nothing is dropped, and no plan could have been through sooner, since
+a lower limit leaves at least as much waiting. These slots are told as *unmet*.
 """
 
 from dataclasses import dataclass, replace
@@ -12,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mbcas_core.units import FloatArray, IntArray
+from mbcas_core.units import BoolArray, FloatArray, IntArray
 from mbcas_loadtest.oracles.search import Stretch, count_throttled, find_enough, find_least_limit
 from mbcas_loadtest.simulation.world import PERIODS_PER_SECOND
 
@@ -35,6 +39,8 @@ class Stays:
     """(s, g) slot at whose beginning the stay that begins at slot i ends; 0: not allowed."""
     throttled: IntArray
     """(s, g) throttled periods of that stay."""
+    is_unmet: BoolArray
+    """(s,) slots in which work waits for longer than allowed, or beyond the last, at any limit."""
 
 
 def cut_slots(known_usec: NDArray[np.floating]) -> FloatArray:
@@ -81,7 +87,7 @@ def find_stays(
     top = int(find_enough(alone).max())
     chosen = np.quantile(needs, np.linspace(0.0, 1.0, levels - 1), method="closest_observation")
     level_millicores = np.unique(np.append(chosen.astype(np.int64), top))
-    return follow_stays(alone, level_millicores)
+    return _wait_out(alone, follow_stays(alone, level_millicores))
 
 
 def follow_stays(alone: Stretch, level_millicores: IntArray) -> Stays:
@@ -99,22 +105,58 @@ def follow_stays(alone: Stretch, level_millicores: IntArray) -> Stays:
         if not begin.size:
             break
         own = begin + length - 1
-        more, left = count_throttled(
-            replace(
-                alone,
-                arrivals_usec=alone.arrivals_usec[:, own],
-                backlog_usec=waits[:, None],
-                threads=alone.threads[own],
-                max_backlog_usec=alone.max_backlog_usec[own],
-            ),
-            level_millicores[level].astype(np.float64)[None, :, None],
-        )
-        throttled[begin, level] += more[0, :, 0]
-        waits = left[0, :, 0]
+        more, waits = _go_on(alone, own, waits, level_millicores[level])
+        throttled[begin, level] += more
         is_done = waits <= EMPTY_USEC
         end[begin[is_done], level[is_done]] = begin[is_done] + length
         begin, level, waits = begin[~is_done], level[~is_done], waits[~is_done]
-    return Stays(level_millicores=level_millicores, end=end, throttled=throttled)
+    return Stays(
+        level_millicores=level_millicores,
+        end=end,
+        throttled=throttled,
+        is_unmet=np.zeros(s, np.bool_),
+    )
+
+
+def _wait_out(alone: Stretch, stays: Stays) -> Stays:
+    """Lets the top level hold where no stay is allowed, until nothing waits or the run is over."""
+    end, throttled, is_unmet = stays.end.copy(), stays.throttled.copy(), stays.is_unmet.copy()
+    s, over = end.shape[0], 0
+    for begin in np.flatnonzero(end[:, -1] == 0):
+        if begin < over:
+            continue  # It is known already: see below.
+        more, waits, over = [], np.zeros(1), int(begin)
+        while over == begin or (over < s and waits.item() > EMPTY_USEC):
+            count, waits = _go_on(alone, np.array([over]), waits, stays.level_millicores[-1:])
+            more.append(count.item())
+            over += 1
+        is_unmet[begin:over] = True
+        # No plan comes to a slot within it with nothing waiting: the rest stands in for its stay.
+        within = begin + np.flatnonzero(end[begin:over, -1] == 0)
+        end[within, -1] = over
+        throttled[within, -1] = np.cumsum(more[::-1])[::-1][within - begin]
+    return replace(stays, end=end, throttled=throttled, is_unmet=is_unmet)
+
+
+def _go_on(
+    alone: Stretch, own: IntArray, waits_usec: FloatArray, level_millicores: IntArray
+) -> tuple[IntArray, FloatArray]:
+    """Runs one more slot each of some stays: slots `own`, with what waits, at these levels.
+
+    Returns:
+        Throttled periods, and what waits then.
+    """
+    more, left = count_throttled(
+        replace(
+            alone,
+            arrivals_usec=alone.arrivals_usec[:, own],
+            backlog_usec=waits_usec[:, None],
+            threads=alone.threads[own],
+            max_backlog_usec=alone.max_backlog_usec[own],
+        ),
+        level_millicores.astype(np.float64)[None, :, None],
+    )
+    return more[0, :, 0], left[0, :, 0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # Arrays have no single ==.

@@ -170,3 +170,72 @@ def test_levels_hold_what_single_slots_need_and_one_that_throttles_nothing() -> 
     assert (np.diff(stays.level_millicores) > 0).all()
     assert (stays.throttled[:, -1] == 0).all()
     assert stays.end[:, -1].tolist() == [1, 2, 3, 4]
+
+
+def _overfull(*, quiet_slots: int) -> FloatArray:
+    """Returns work of a slot more than four that one thread can do, between quiet slots."""
+    quiet, full = np.full(150, 20_000.0), np.full(150, 120_000.0)
+    return np.concatenate([quiet, quiet, *[full] * 5, *[quiet] * quiet_slots])[:, None, None]
+
+
+def test_who_wants_more_than_its_threads_has_all_they_use_until_nothing_waits() -> None:
+    # 5 slots at 120 % of a thread; 80 % of the next ones are left to catch up.
+    world = make_world(_overfull(quiet_slots=5), threads=1.0)
+
+    oracle = Churn(world, 0.05, changes_per_hour=240)
+
+    limit = oracle.limit_millicores[:, 0, 0]
+    assert limit[2:9].tolist() == [1_000.0] * 7
+    assert (limit[[1, *range(9, 12)]] < 300.0).all()
+    assert oracle.unmet_slots.tolist() == [[7]]
+
+
+def test_what_still_waits_when_the_run_ends_is_unmet() -> None:
+    world = make_world(_overfull(quiet_slots=0), threads=1.0)
+
+    oracle = Churn(world, 0.05, changes_per_hour=240)
+
+    assert oracle.limit_millicores[2:, 0, 0].tolist() == [1_000.0] * 5
+    assert oracle.unmet_slots.tolist() == [[5]]
+
+
+def test_nothing_is_unmet_where_a_stay_of_a_minute_is_enough() -> None:
+    full = np.full(150, 120_000.0)
+    work = np.concatenate([np.full(150, 20_000.0), full, full, np.full(300, 20_000.0)])
+
+    oracle = Churn(make_world(work[:, None, None], threads=1.0), 0.05, changes_per_hour=240)
+
+    assert oracle.unmet_slots.tolist() == [[0]]
+
+
+def test_an_unmet_stay_is_what_a_plain_run_says_from_every_slot() -> None:
+    slots = cut_slots(_overfull(quiet_slots=5)[:, 0, 0])
+
+    stays = find_stays(
+        slots,
+        threads=1.0,
+        max_backlog_usec=np.inf,
+        request_usec=0.0,
+        tau_ratio=0.05,
+        has_burst=False,
+    )
+
+    waits, end = 0.0, 2
+    while end == 2 or waits > 1.0:
+        count, waits = run_alone(slots[:, end], 1_000.0, threads=1.0, backlog_usec=waits)
+        assert count == 0
+        end += 1
+    assert np.flatnonzero(stays.is_unmet).tolist() == list(range(2, end))
+    assert stays.end[2, -1] == end
+    assert (stays.end[:, -1] > np.arange(stays.end.shape[0])).all()
+    assert (stays.end[2, :-1] == 0).all()
+
+
+def test_a_plan_of_stays_that_lead_nowhere_is_an_error() -> None:
+    _, stays = _stays(0, np.array([100, 200]))
+    stays.end[2] = 0
+
+    with pytest.raises(ValueError, match="no stay is allowed"):
+        plan_at(tabulate([stays]), np.array([1.0]), 2)
+    with pytest.raises(AssertionError, match="highest level"):
+        find_plans(tabulate([stays]), throttled_max=5.0, changes_max=2)
