@@ -110,11 +110,16 @@ def replay(  # noqa: PLR0917 - each is a flag.
     json_path: Annotated[
         Path | None, typer.Option("--json", help="Where every minute goes.")
     ] = None,
+    *,
+    may_gap: Annotated[
+        bool,
+        typer.Option("--may-gap", help="Missing samples: the last one holds, or minutes go."),
+    ] = False,
 ) -> None:
     """Shows what one system would have set over one recorded series of CPU usage."""
     from mbcas_loadtest.rivals.commands import replay_trace  # noqa: PLC0415 - loaded when used.
 
-    replay_trace(rival, trace, series, knob, declared, minutes, json_path)
+    replay_trace(rival, trace, series, knob, declared, minutes, json_path, may_gap=may_gap)
 
 
 @app.command()

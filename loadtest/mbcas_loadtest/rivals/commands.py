@@ -9,7 +9,7 @@ import typer
 from mbcas_loadtest.rivals.catalog import RIVALS
 from mbcas_loadtest.rivals.replay import replay
 from mbcas_loadtest.rivals.replay_output import show, to_json
-from mbcas_loadtest.workloads.traces import TraceError, read_series
+from mbcas_loadtest.workloads.traces import GapError, TraceError, read_series
 
 
 def replay_trace(  # noqa: PLR0917 - each is a flag.
@@ -20,6 +20,8 @@ def replay_trace(  # noqa: PLR0917 - each is a flag.
     declared_millicores: int | None,
     minutes: int | None,
     json_path: Path | None,
+    *,
+    may_gap: bool,
 ) -> None:
     """Replays one series; bad input ends with status 2 (flags) or 1 (the trace), and a message."""
     if rival_name not in RIVALS:
@@ -32,7 +34,10 @@ def replay_trace(  # noqa: PLR0917 - each is a flag.
     if json_path is not None and not json_path.absolute().parent.is_dir():
         raise typer.BadParameter(f"--json {json_path}: there is no such folder to write it to")
     try:
-        series = read_series(trace, series_id, column="cpu_millicores")
+        series = read_series(trace, series_id, column="cpu_millicores", may_gap=may_gap)
+    except GapError as error:
+        typer.echo(f"{error}; --may-gap replays it all the same", err=True)
+        raise typer.Exit(1) from None
     except TraceError as error:
         typer.echo(f"{error}", err=True)
         raise typer.Exit(1) from None

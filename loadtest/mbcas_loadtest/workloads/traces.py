@@ -4,6 +4,11 @@ The unit is the name of the value's column: `cpu_millicores`, `rps` (requests pe
 `level` (a shape without a unit). Wide files have further columns; one of these three counts, the
 others are left alone. Lines of a series stand together, times ascend from 0 or later.
 
+A step of more than one and a half median steps is a gap: samples are missing there, and unless the
+reader allows it that is an error. Up to there a series is uneven, as recorders are: steps of 10, 20
+and 30 s are in one of those that this was written for. Where most samples are missing, evenly, the
+median is that of the rest, and nobody can tell.
+
 Whatever is wrong ends in a TraceError that names the file, the line and the field.
 """
 
@@ -28,8 +33,9 @@ ROWS_MAX = 5_000_000
 """Of a file; the largest of the traces this was written for has a tenth of it."""
 LINE_CHARACTERS_MAX = 10_000
 SHOWN_IDS_MAX = 5
-GAP_STEPS = 3.0
-"""A step longer than this many median steps is a gap: samples are missing there."""
+GAP_STEPS = 1.5
+_ROUNDING_SECONDS = 1e-6
+"""Of a step between times of a calendar."""
 DAYS_MAX = 40
 """Of a series; the longest recorded one has 30. Replays keep every second of it in memory."""
 _DURATION_MAX_SECONDS = DAYS_MAX * 86_400.0
@@ -39,6 +45,10 @@ _VALUE_MAX: dict[Unit, float] = {"cpu_millicores": MAX_MILLICORES, "rps": 1e9, "
 
 class TraceError(Exception):
     """A trace cannot be used; the message names file, line and field, and what is allowed."""
+
+
+class GapError(TraceError):
+    """Samples are missing, and the reader did not allow it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +93,7 @@ def read_series(
         may_gap: Return a series with gaps; otherwise the first gap is an error.
 
     Raises:
+        GapError: Samples are missing.
         TraceError: The file or the series cannot be used.
     """
     with _open(path) as text:
@@ -223,16 +234,10 @@ class _Reading:
         sample_seconds = float(np.median(steps))
         gaps = tuple(
             Gap(line=self._lines[i + 1], from_seconds=self._times[i], to_seconds=self._times[i + 1])
-            for i in np.flatnonzero(steps > GAP_STEPS * sample_seconds)
+            for i in np.flatnonzero(steps > GAP_STEPS * sample_seconds + _ROUNDING_SECONDS)
         )
         if gaps and not may_gap:
-            raise _error(
-                self._path,
-                gaps[0].line,
-                "t_seconds",
-                f"is {gaps[0].to_seconds:g} after {gaps[0].from_seconds:g}: samples are missing, "
-                f"{wanted} has one every {sample_seconds:g} s",
-            )
+            raise self._incomplete(gaps[0], wanted, sample_seconds)
         return Series(
             path=self._path,
             series_id=wanted,
@@ -241,6 +246,13 @@ class _Reading:
             values=np.array(self._values),
             sample_seconds=sample_seconds,
             gaps=gaps,
+        )
+
+    def _incomplete(self, gap: Gap, wanted: str, sample_seconds: float) -> GapError:
+        return GapError(
+            f"{self._path}:{gap.line}: t_seconds: is {gap.to_seconds:g} after "
+            f"{gap.from_seconds:g}: samples are missing, {wanted} has one every "
+            f"{sample_seconds:g} s; {GAP_STEPS:g} times as long is the most that is not a gap"
         )
 
     def _choose(self, series_id: str | None) -> str:

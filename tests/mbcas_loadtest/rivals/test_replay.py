@@ -1,3 +1,4 @@
+import csv
 import json
 import math
 from pathlib import Path
@@ -142,6 +143,30 @@ def test_a_bad_trace_is_answered_with_file_line_and_field(
 
     assert done.exit_code == 1
     assert f"trace.csv:4: {field}" in done.output
+
+
+def test_missing_samples_are_refused_unless_they_may_be_missing(tmp_path: Path) -> None:
+    trace = write_trace(tmp_path, [(0, 1), (300, 1), (600, 1), (1_200, 1)])
+    arguments = ["replay", "--rival", "static", "--trace", str(trace)]
+
+    refused = CliRunner().invoke(app, arguments)
+    allowed = CliRunner().invoke(app, [*arguments, "--may-gap"])
+
+    assert refused.exit_code == 1
+    assert "trace.csv:5: t_seconds: is 1200 after 600: samples are missing" in refused.output
+    assert "--may-gap" in refused.output
+    assert allowed.exit_code == 0
+
+
+@pytest.mark.skipif(not find_traces().exists(), reason="the traces are no part of the repository")
+def test_of_the_recorded_cpu_series_only_those_with_missing_samples_have_gaps() -> None:
+    index = csv.DictReader((find_traces() / "series.csv").read_text(encoding="utf-8").splitlines())
+    firsts = {row["file"]: row for row in index if row["kind"] == "cpu"}
+
+    for name, row in firsts.items():
+        series = read_series(find_traces() / name, row["series_id"], may_gap=True)
+        is_whole = float(row["max_gap_s"]) < 2 * float(row["sample_seconds"])
+        assert (not series.gaps) == is_whole, row["series_id"]
 
 
 def test_a_replay_of_a_golden_series_meets_its_lines() -> None:

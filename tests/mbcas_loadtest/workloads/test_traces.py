@@ -58,6 +58,10 @@ HEADER = "series_id,t_seconds,cpu_millicores\n"
         ),
         (HEADER + "a,0,1\na,1\n", "trace.csv:3: line: has 2 fields, the header has 3"),
         (HEADER + "a,0,1\na,1,1\na,2,1\na,9,1\n", "trace.csv:5: t_seconds: is 9 after 2: samples"),
+        (
+            HEADER + "a,0,1\na,1,1\na,2,1\na,3,1\na,5,1\n",
+            "trace.csv:6: t_seconds: is 5 after 3: samples are missing, a has one every 1 s",
+        ),
         (HEADER + "a,0,1\nb,0,1\na,1,1\n", "trace.csv:4: series_id: is a again"),
         (HEADER + ",0,1\n", "trace.csv:2: series_id: is empty"),
         (HEADER + "a,0,1\n", "trace.csv:2: series_id: a has a single sample"),
@@ -73,6 +77,16 @@ def test_what_cannot_be_used_is_refused_with_file_line_and_field(
         read_series(_write(tmp_path, text), "a")
 
     assert said in str(refusal.value)
+
+
+def test_samples_that_come_up_to_half_a_step_late_are_no_gap(tmp_path: Path) -> None:
+    times = [1_700_000_000 + at for at in (0, 0.2, 0.3, 0.5, 0.8, 1.0, 1.2)]
+    text = HEADER + "".join(f"a,{time},1\n" for time in times)
+
+    series = read_series(_write(tmp_path, text))
+
+    assert series.sample_seconds == pytest.approx(0.2, rel=1e-5)
+    assert not series.gaps
 
 
 def test_a_file_of_several_series_asks_which(tmp_path: Path) -> None:
