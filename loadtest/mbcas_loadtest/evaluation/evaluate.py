@@ -80,8 +80,7 @@ def evaluate(options: Options, console: Console) -> Report:
     report = make_report(
         board,
         results,
-        seeds=options.wish.seeds,
-        seconds=options.wish.seconds,
+        wish=options.wish,
         file_hash=registration.sha256(),
         frozen=registration.frozen_hashes(),
         speeds=options.cache.speeds(),

@@ -17,7 +17,7 @@ from mbcas_loadtest.evaluation import registration as registered
 from mbcas_loadtest.evaluation import standings, targets
 from mbcas_loadtest.evaluation.board import ORACLE_EXCESS_MAX, Board, Entry, best_knob
 from mbcas_loadtest.evaluation.family import Test, family_tests
-from mbcas_loadtest.evaluation.grid import CLUSTERS
+from mbcas_loadtest.evaluation.grid import CLUSTERS, Wish
 from mbcas_loadtest.evaluation.prototype import Row, table_rows
 from mbcas_loadtest.evaluation.registration import Kind
 from mbcas_loadtest.evaluation.runner import Results
@@ -100,8 +100,7 @@ def make_report(
     board: Board,
     results: Results,
     *,
-    seeds: tuple[int, ...],
-    seconds: int | None,
+    wish: Wish,
     file_hash: str,
     frozen: Mapping[str, str],
     speeds: Mapping[str, float],
@@ -113,14 +112,14 @@ def make_report(
         board.registration,
         file_hash=file_hash,
         frozen=frozen,
-        seeds=seeds,
-        seconds=seconds,
+        seeds=wish.seeds,
+        seconds=wish.seconds,
         ran=board.ran(),
     )
     systems = {job.system for job in results.figures}
     return Report(
-        kind=registered.kind_of(seeds, deviations),
-        seeds=seeds,
+        kind=registered.kind_of(wish.seeds, deviations),
+        seeds=wish.seeds,
         registration_sha256=file_hash,
         frozen_on=frozen.get(file_hash),
         deviations=tuple(deviations),

@@ -1,11 +1,13 @@
 """What was to be reached, from evaluation.md F.4 and the issue, and whether it was.
 
-A target that needs a run which did not take place is neither reached nor missed: it says so. What
+A target that needs a run which did not take place is neither reached nor missed: it says so. One
+that asks for something at a throttled share is missed where no knob of MBCAS holds that share. What
 no run of this evaluation measures (clearing times, incentives, the fast path on real CPU, the speed
 of the simulation) is in the benchmarks and is not repeated here.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -17,6 +19,7 @@ ORACLE_15, CAPTAIN = "oracle-15s", "captain-api"
 BURST = "mbcas-burst"
 DEFAULT_TAU = 0.05
 NOT_MEASURED = "not measured in this run"
+NO_KNOB = "not reached: no knob holds"
 
 
 class Level(StrEnum):
@@ -55,9 +58,15 @@ def _steady(board: Board) -> list[Target]:
         own, oracle, captain = (_efficiency(board, load, name) for name in _THREE)
         share = own / oracle if np.isfinite(oracle) and oracle > 0 else np.nan
         shown = f"{_ratio(share)} ({_ratio(own)} of {_ratio(oracle)})"
-        found.append(_judged(Level.MUST, _of_oracle(load, 95), shown, share, at_least=0.95))
-        found.append(_judged(Level.MOONSHOT, _of_oracle(load, 99), shown, share, at_least=0.99))
-        found.append(_against_captain(board, load, own, captain))
+        levels = ((Level.MUST, 95), (Level.MOONSHOT, 99))
+        judged = [
+            *(
+                _judged(level, _of_oracle(load, percent), shown, share, at_least=percent / 100)
+                for level, percent in levels
+            ),
+            _against_captain(board, load, own, captain),
+        ]
+        found += _missed_without_knob(board, load, judged)
     return found
 
 
@@ -87,11 +96,12 @@ def _moving(board: Board) -> list[Target]:
         own, oracle = _efficiency(board, load, "mbcas"), _efficiency(board, load, ORACLE_15)
         share = own / oracle if np.isfinite(oracle) and oracle > 0 else np.nan
         shown = f"{_ratio(share)} ({_ratio(own)} of {_ratio(oracle)})"
-        found += [
+        judged = [
             _judged(Level.MUST, _of_oracle(load, 85), shown, share, at_least=0.85),
             _judged(Level.MOONSHOT, _of_oracle(load, 95), shown, share, at_least=0.95),
             _at_the_peak(board, load),
         ]
+        found += _missed_without_knob(board, load, judged)
     return found
 
 
@@ -110,7 +120,7 @@ def _bursty(board: Board) -> list[Target]:
     own = _efficiency(board, "bursty", "mbcas")
     delay = _matched(board, "bursty", "mbcas", "p99_seconds")
     known = bool(np.isfinite([own, delay]).all())
-    return [
+    judged = [
         Target(
             level=Level.MUST,
             asked="bursty: efficiency at 5 % throttled at least 40 %, P99 delay at most 3 s",
@@ -125,28 +135,19 @@ def _bursty(board: Board) -> list[Target]:
             at_least=0.49,
         ),
     ]
+    return _missed_without_knob(board, "bursty", judged)
 
 
 def _with_burst_credit(board: Board) -> list[Target]:
     sweep = _sweep(board, "service", BURST)
-    at_one = np.nan if sweep is None else 1 - sweep.matched_mean("waste", share=0.01)
-    at_five = np.nan if sweep is None else 1 - sweep.matched_mean("waste", share=0.05)
-    return [
-        _judged(
-            Level.MUST,
-            "service with burst credit: efficiency at 1 % throttled at least 80 %",
-            _ratio(at_one),
-            at_one,
-            at_least=0.80,
-        ),
-        _judged(
-            Level.MOONSHOT,
-            "service with burst credit: efficiency at 5 % throttled at least 87 %",
-            _ratio(at_five),
-            at_five,
-            at_least=0.87,
-        ),
-    ]
+    found = []
+    for level, share, least in ((Level.MUST, 0.01, 0.80), (Level.MOONSHOT, 0.05, 0.87)):
+        own = np.nan if sweep is None else 1 - sweep.matched_mean("waste", share=share)
+        what = f"efficiency at {_whole(share)} throttled at least {_whole(least)}"
+        asked = f"service with burst credit: {what}"
+        judged = _judged(level, asked, _ratio(own), own, at_least=least)
+        found.append(judged if _holds(sweep, share) else _missed(judged, share))
+    return found
 
 
 def _churn(board: Board) -> list[Target]:
@@ -163,21 +164,54 @@ def _churn(board: Board) -> list[Target]:
 
 def _against_vpa(board: Board) -> list[Target]:
     found = []
+    share = board.registration.matched_throttled_ratio
     for tier in board.tiers():
         names = [entry.name for entry in board.entries if entry.tier == tier]
-        pairs = [
-            (_waste(board, name, "mbcas"), _waste(board, name, board.registration.base))
+        wastes = {
+            name: (_waste(board, name, "mbcas"), _waste(board, name, board.registration.base))
             for name in names
-        ]
-        known = [pair for pair in pairs if np.isfinite(pair).all()]
+        }
+        known = [pair for pair in wastes.values() if np.isfinite(pair).all()]
         change = np.nan
         if known:
             change = sum(own for own, _ in known) / sum(other for _, other in known) - 1.0
+        unheld = _unheld(board, wastes)
         for level, least in ((Level.MUST, 0.30), (Level.MOONSHOT, 0.50)):
-            asked = f"{tier}: waste at 5 % throttled {least * 100:.0f} % below VPA's after 24 h"
+            asked = f"{tier}: waste at 5 % throttled {_whole(least)} below VPA's after 24 h"
             shown = f"{wording.percent(change)} ({len(known)} of {len(names)} scenarios reach 5 %)"
-            found.append(_judged(level, asked, shown, -change, at_least=least))
+            judged = _judged(level, asked, shown, -change, at_least=least)
+            where = f" in {', '.join(unheld)}"
+            found.append(_missed(judged, share, where) if unheld else judged)
     return found
+
+
+def _unheld(board: Board, wastes: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Lists where no knob of MBCAS holds the share though VPA's does, or all where it never does.
+
+    Where a node is short of CPU nobody holds it: beside others such a scenario is left out.
+    """
+    share = board.registration.matched_throttled_ratio
+    found = [name for name in wastes if not _holds(board.sweep(name, "mbcas"), share)]
+    if any(np.isfinite(own) for own, _ in wastes.values()):
+        found = [name for name in found if np.isfinite(wastes[name][1])]
+    return found
+
+
+def _missed_without_knob(board: Board, load: str, judged: Sequence[Target]) -> list[Target]:
+    """Makes targets at the matched share missed ones where no knob of MBCAS holds it."""
+    share = board.registration.matched_throttled_ratio
+    if _holds(_sweep(board, load, "mbcas"), share):
+        return list(judged)
+    return [_missed(target, share) for target in judged]
+
+
+def _missed(target: Target, share: float, where: str = "") -> Target:
+    return replace(target, measured=f"{NO_KNOB} {_whole(share)}{where}", is_reached=False)
+
+
+def _holds(sweep: Sweep | None, share: float) -> bool:
+    """Whether some knob throttles no more than this; what did not run is not accused."""
+    return sweep is None or bool(np.isfinite(sweep.matched_mean("waste", share=share)))
 
 
 def _waste(board: Board, scenario: str, system: str) -> float:
@@ -211,6 +245,10 @@ def _matched(board: Board, load: str, system: str, quantity: str) -> float:
     sweep = _sweep(board, load, system)
     share = board.registration.matched_throttled_ratio
     return np.nan if sweep is None else sweep.matched_mean(quantity, share=share)
+
+
+def _whole(ratio: float) -> str:
+    return wording.percent(ratio, 0)
 
 
 def _ratio(value: float) -> str:

@@ -14,6 +14,7 @@ from mbcas_loadtest.errors import EvaluationError
 from mbcas_loadtest.evaluation.board import best_knob
 from mbcas_loadtest.evaluation.drawings import series_svgs
 from mbcas_loadtest.evaluation.family import family_tests
+from mbcas_loadtest.evaluation.grid import Wish
 from mbcas_loadtest.evaluation.page import SeriesPanel, interval, page_html, value
 from mbcas_loadtest.evaluation.report import Report, make_report, to_json
 from mbcas_loadtest.evaluation.validity import PlantValidity, read_validity
@@ -28,8 +29,7 @@ def report() -> Report:
     return make_report(
         samples.board(),
         samples.results(),
-        seeds=samples.SEEDS,
-        seconds=None,
+        wish=Wish(seeds=samples.SEEDS),
         file_hash=HASH,
         frozen={HASH: "2026-11-24"},
         speeds={"mbcas": 60.0 / 500, "vpa": 60.0 / 9000},
