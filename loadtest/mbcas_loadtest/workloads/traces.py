@@ -33,6 +33,7 @@ ROWS_MAX = 5_000_000
 """Of a file; the largest of the traces this was written for has a tenth of it."""
 LINE_CHARACTERS_MAX = 10_000
 SHOWN_IDS_MAX = 5
+SHOWN_CHARACTERS_MAX = 40
 GAP_STEPS = 1.5
 _ROUNDING_SECONDS = 1e-6
 """Of a step between times of a calendar."""
@@ -98,7 +99,7 @@ def read_series(
     """
     with _open(path) as text:
         rows = _rows(path, text)
-        header = next(rows, (1, []))[1]
+        header = [name.strip() for name in next(rows, (1, []))[1]]
         unit = _find_unit(path, header, column)
         reading = _Reading(path, unit, [header.index(name) for name in (*KEY_COLUMNS, unit)])
         for line, row in rows:
@@ -129,7 +130,7 @@ def _rows(path: Path, text: TextIO) -> Iterator[tuple[int, list[str]]]:
             if count > ROWS_MAX:
                 raise _error(path, reader.line_num, "line", f"is beyond {ROWS_MAX} rows")
             if row:
-                yield reader.line_num, [field.strip() for field in row]
+                yield reader.line_num, row
     except csv.Error as error:
         raise _error(path, reader.line_num, "line", f"is no CSV: {error}") from error
     except UnicodeDecodeError as error:
@@ -184,7 +185,7 @@ class _Reading:
         self._values: list[float] = []
 
     def add(self, line: int, row: Sequence[str], series_id: str | None) -> None:
-        found = row[self._id_at]
+        found = row[self._id_at].strip()
         if found != self._last_id:
             self._begin(line, found)
         # Without a wanted one the first is read; a second is refused at the end.
@@ -218,9 +219,11 @@ class _Reading:
 
     def _number(self, line: int, field: str, text: str, most: float) -> float:
         try:
-            number = float(text)
+            # Python would take 1_000 and the digits of every script.
+            number = float(text if text.isascii() and "_" not in text else "")
         except ValueError:
-            raise _error(self._path, line, field, f"is {text!r}, must be a number") from None
+            shown = repr(text[:SHOWN_CHARACTERS_MAX])
+            raise _error(self._path, line, field, f"is {shown}, must be a plain number") from None
         if not math.isfinite(number) or not 0 <= number <= most:
             raise _error(self._path, line, field, f"is {text}, must be from 0 to {most:g}")
         return number
