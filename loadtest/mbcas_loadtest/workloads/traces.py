@@ -12,8 +12,10 @@ median is that of the rest, and nobody can tell.
 Whatever is wrong ends in a TraceError that names the file, the line and the field.
 """
 
+import contextlib
 import csv
 import gzip
+import io
 import math
 import zlib
 from collections.abc import Iterator, Sequence
@@ -111,15 +113,19 @@ def read_series(
     return reading.finish(series_id, may_gap=may_gap)
 
 
-def _open(path: Path) -> TextIO:
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[TextIO]:
+    """Opens once: what comes through a pipe cannot be read again."""
     try:
-        with path.open("rb") as raw:
-            is_zipped = raw.read(2) == b"\x1f\x8b"
-        if is_zipped:
-            return gzip.open(path, "rt", encoding="utf-8", newline="")
-        return path.open(encoding="utf-8", newline="")
+        raw = path.open("rb")
+        is_zipped = raw.peek(2)[:2] == b"\x1f\x8b"
     except OSError as error:
         raise TraceError(f"{path}: cannot be read: {error.strerror}") from error
+    with raw:
+        unpacked = gzip.GzipFile(fileobj=raw) if is_zipped else raw
+        # With or without a byte order mark, which spreadsheets write.
+        with io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="") as text:
+            yield text
 
 
 def _rows(path: Path, text: TextIO) -> Iterator[tuple[int, list[str]]]:
@@ -134,7 +140,9 @@ def _rows(path: Path, text: TextIO) -> Iterator[tuple[int, list[str]]]:
     except csv.Error as error:
         raise _error(path, reader.line_num, "line", f"is no CSV: {error}") from error
     except UnicodeDecodeError as error:
-        raise _error(path, reader.line_num + 1, "line", "is not UTF-8") from error
+        before: bytes = error.object[: error.start]  # Of what was read ahead.
+        line = reader.line_num + 1 + before.count(b"\n")
+        raise _error(path, line, "line", "is not UTF-8") from error
     except (OSError, EOFError, zlib.error) as error:
         raise _error(path, reader.line_num + 1, "line", f"cannot be unpacked: {error}") from error
 
@@ -202,9 +210,9 @@ class _Reading:
     def _misplaced(self, line: int, time: float) -> TraceError:
         first, last = self._times[0], self._times[-1]
         if time <= last:
-            what = f"is {time:g} after {last:g}; times must ascend"
+            what = f"is {time:.12g} after {last:.12g}; times must ascend"
         else:
-            what = f"is {time:g}, the series began at {first:g}; it may last {DAYS_MAX} days"
+            what = f"is {time:.12g}, the series began at {first:.12g}; it may last {DAYS_MAX} days"
         return _error(self._path, line, "t_seconds", what)
 
     def _begin(self, line: int, found: str) -> None:
@@ -253,8 +261,8 @@ class _Reading:
 
     def _incomplete(self, gap: Gap, wanted: str, sample_seconds: float) -> GapError:
         return GapError(
-            f"{self._path}:{gap.line}: t_seconds: is {gap.to_seconds:g} after "
-            f"{gap.from_seconds:g}: samples are missing, {wanted} has one every "
+            f"{self._path}:{gap.line}: t_seconds: is {gap.to_seconds:.12g} after "
+            f"{gap.from_seconds:.12g}: samples are missing, {wanted} has one every "
             f"{sample_seconds:g} s; {GAP_STEPS:g} times as long is the most that is not a gap"
         )
 

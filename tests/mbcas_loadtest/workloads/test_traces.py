@@ -1,6 +1,8 @@
 """What is read of a recorded series, and what is refused, with file, line and field."""
 
 import gzip
+import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +59,7 @@ HEADER = "series_id,t_seconds,cpu_millicores\n"
         (HEADER + "a,0,1\na,0,1\n", "trace.csv:3: t_seconds: is 0 after 0"),
         (
             HEADER + "a,5,1\na,1e10,1\n",
-            "trace.csv:3: t_seconds: is 1e+10, the series began at 5; it may last 40 days",
+            "trace.csv:3: t_seconds: is 10000000000, the series began at 5; it may last 40 days",
         ),
         (HEADER + "a,0,1\na,1\n", "trace.csv:3: line: has 2 fields, the header has 3"),
         (HEADER + "a,0,1\na,1,1\na,2,1\na,9,1\n", "trace.csv:5: t_seconds: is 9 after 2: samples"),
@@ -80,6 +82,36 @@ def test_what_cannot_be_used_is_refused_with_file_line_and_field(
         read_series(_write(tmp_path, text), "a")
 
     assert said in str(refusal.value)
+
+
+def test_a_byte_order_mark_and_lines_of_windows_change_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_bytes(GOOD.replace("\n", "\r\n").encode("utf-8-sig"))
+
+    assert read_series(path, "a").values.tolist() == [100, 200, 300]
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_series_comes_through_a_pipe(tmp_path: Path, *, zipped: bool) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    content = gzip.compress(GOOD.encode()) if zipped else GOOD.encode()
+    writer = threading.Thread(target=path.write_bytes, args=(content,), daemon=True)
+    writer.start()
+
+    series = read_series(path, "a")
+    writer.join()
+
+    assert series.values.tolist() == [100, 200, 300]
+
+
+def test_the_line_that_is_not_utf8_is_named_though_more_was_read_ahead(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    lines = "".join(f"a,{i},1\n" for i in range(3_000))
+    path.write_bytes((HEADER + lines).encode() + b"a,3000,\xff\n")
+
+    with pytest.raises(TraceError, match=r"trace.csv:3002: line: is not UTF-8"):
+        read_series(path, "a")
 
 
 def test_samples_that_come_up_to_half_a_step_late_are_no_gap(tmp_path: Path) -> None:
