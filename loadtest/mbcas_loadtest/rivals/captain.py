@@ -17,10 +17,12 @@ over periods before the container's first too, which count as unused. Least limi
 **Ours.** A container starts from what was declared (there: 1 core, in its experiments all 32), and
 no limit exceeds the node, where it would change nothing but the waste. `captain` writes as at its
 home. `captain-api` gets the same ten periods once a second, as MBCAS's shim reports them, and sends
-what it wants through the API. It starts each step from the limit in force, and may undo a cut in
-the two steps after that came into force; whose cut is undone is not judged anew in the same step.
-(Taking each wish for granted, it cut on from limits that were never tried: on bursts it wasted
-several points more at the same throttling.)
+what it wants through the API. It starts each step from the limit in force, and may find a cut wrong
+in the two steps after that came into force. The next PATCH of a pod goes out 3 s after the one that
+brought the cut, so the undoing stays wanted until it is in force, for 5 s at most; until then
+nothing else is wanted of that container, but its margin goes on with every second. (Taking each
+wish for granted, it cut on from limits that were never tried: on bursts it wasted several points
+more at the same throttling.)
 
 **Example.** Target 0.1, limit 1000m, a first second at 200m, nothing throttled: margin 2.9,
 deviation 80.8m (of 40 zeros and ten times 200m), proposal 434m, so limit 500m. Four of the next ten
@@ -51,6 +53,8 @@ LEAST_RATIO = 0.5
 ALARM_FACTOR = 3.0
 WATCH_STEPS = 2
 """Through the API: the second in which a cut came into force, and the one after it."""
+UNDO_STEPS = 5
+"""Through the API: for so long an undoing stays wanted that is not in force."""
 
 
 class Captain:
@@ -153,21 +157,32 @@ class CaptainApi(Captain):
         self._in_force_millicores = self.limit_millicores
         self._watch_steps: IntArray = np.zeros(self.margin.shape, np.int64)
         """How many more steps a cut that came into force may be undone in."""
+        self._undo_millicores = self.limit_millicores
+        self._undo_steps: IntArray = np.zeros(self.margin.shape, np.int64)
+        """How many more steps that is wanted in, this one included; 0: nothing is to be undone."""
 
     def step(self, seen: Seen) -> Settings | None:
         self._take_in(seen)
         self._find_cuts(seen)
         before = self._before_millicores
-        undone = self._roll_back()
-        repaid = self.limit_millicores
+        self._keep_undoing(self._roll_back())
         self._decide()
         self._before_millicores = before  # A cut counts from when it is in force.
-        if undone is not None:
-            self.limit_millicores = np.where(undone, repaid, self.limit_millicores)
-            self._watch_steps[undone] = 0
+        is_undoing = self._undo_steps > 0
+        self.limit_millicores = np.where(is_undoing, self._undo_millicores, self.limit_millicores)
         if not seen.exists.all():
             self._forget(~seen.exists)
+            self._undo_steps[~seen.exists] = 0
         return one_number(self.limit_millicores)
+
+    def _keep_undoing(self, undone: BoolArray | None) -> None:
+        """Notes whose cut is undone now, and who need not be waited for any more."""
+        is_met = self._in_force_millicores == one_number(self._undo_millicores).limit_millicores
+        self._undo_steps = np.where(is_met, 0, np.maximum(self._undo_steps - 1, 0))
+        if undone is not None:
+            self._undo_millicores = np.where(undone, self.limit_millicores, self._undo_millicores)
+            self._undo_steps[undone] = UNDO_STEPS
+            self._watch_steps[undone] = 0
 
     def _find_cuts(self, seen: Seen) -> None:
         """Takes what is in force for the limit, and what fell since the last step for cuts."""

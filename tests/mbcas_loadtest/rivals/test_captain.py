@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from mbcas_loadtest.rivals.captain import Captain, CaptainApi
+from mbcas_loadtest.rivals.captain import CAPTAIN_API, Captain, CaptainApi
+from mbcas_loadtest.simulation.run import RunSettings, simulate
+from mbcas_loadtest.simulation.world import World
 from tests.mbcas_loadtest.rivals.little_worlds import declare, see
 
 
@@ -135,6 +137,70 @@ def test_through_the_api_a_cut_may_be_undone_for_two_steps(steps: int, wanted: f
 
     # 1 + 0.5 - 0.3 where it is too late.
     assert ask(captain, 2 + steps, 500.0, throttled=5) == pytest.approx(wanted)
+
+
+def cut_wrongly() -> CaptainApi:
+    """Returns one that wants a cut from 1000m to 500m undone, after its third second."""
+    captain = CaptainApi(declare([1000]), 0.1)
+    ask(captain, 1, 1000.0, throttled=0)
+    ask(captain, 2, 500.0, throttled=0)
+    assert ask(captain, 3, 500.0, throttled=4) == 1500.0
+    return captain
+
+
+def test_through_the_api_undoing_a_cut_stays_wanted_for_five_seconds() -> None:
+    captain = cut_wrongly()
+
+    wanted = [ask(captain, second, 500.0, throttled=0) for second in range(4, 9)]
+
+    assert wanted[:4] == [1500.0] * 4
+    assert wanted[4] <= 500.0
+
+
+def test_through_the_api_an_undone_cut_may_be_tried_again_once_that_is_in_force() -> None:
+    captain = cut_wrongly()
+    ask(captain, 4, 500.0, throttled=0)
+
+    assert ask(captain, 5, 1500.0, throttled=0) == 750.0
+
+
+def test_who_comes_into_a_place_has_nothing_to_undo() -> None:
+    captain = cut_wrongly()
+    gone = see(
+        40,
+        np.zeros((10, 1, 1)),
+        np.zeros((10, 1, 1), np.bool_),
+        np.array([[500.0]]),
+        exists=np.zeros((1, 1), np.bool_),
+    )
+    captain.step(gone)
+
+    # 1000m of someone who used 200m in the second of which anything is known.
+    assert ask(captain, 5, 1000.0, throttled=0) == 500.0
+
+
+def test_on_its_way_through_the_api_a_cut_that_proves_wrong_is_undone() -> None:
+    work = np.full((200, 1, 1), 20_000.0)
+    work[20:40] = 70_000.0
+    shape = (1, 1)
+    world = World(
+        scenario="a burst on a cut",
+        seeds=(0,),
+        declared=declare([1000]),
+        arrivals_usec=work.astype(np.float32),
+        threads=np.full(shape, 4.0),
+        max_backlog_usec=np.full(shape, np.inf),
+        request_usec=np.full(shape, 5_000.0),
+        exists=np.ones((20, 1), np.bool_),
+        warmup_seconds=0,
+    )
+
+    done = simulate(world, CAPTAIN_API, 0.1, settings=RunSettings(series_node=0))
+
+    assert done.series is not None
+    limits = done.series.limit_millicores[:, 0].tolist()
+    assert 500.0 in limits
+    assert 1500.0 in limits[limits.index(500.0) :]
 
 
 def test_who_comes_into_a_place_starts_from_what_was_declared() -> None:
