@@ -56,6 +56,14 @@ class Sweep:
                 found[seed] = frontier.at(mix, self.values[quantity][:, seed])
         return found
 
+    def is_matched_at_end(self, *, share: float) -> bool:
+        """Whether the least waste at a throttled share is that of the last knob that ran.
+
+        Then a knob beyond it, which throttles more, might waste less.
+        """
+        mix = frontier.reach(self.mean("throttled"), self.mean("waste"), share=share)
+        return mix is not None and mix.left == mix.right and _is_end(self.knobs, mix.left)
+
     def matched_mean(self, quantity: str, *, share: float) -> float:
         """Returns a quantity at a throttled share, on the frontier of the means."""
         mix = frontier.reach(self.mean("throttled"), self.mean("waste"), share=share)
@@ -103,6 +111,12 @@ class Board:
         """Returns the best value of a knob on the tuning seeds, or its default."""
         points = self.registration.operating_points.get(system, {})
         return points.get(tier, self.rivals[system].default)
+
+    def is_at_end(self, system: str, tier: str) -> bool:
+        """Whether that value lies at an end of the sweep: a better one may lie beyond it."""
+        swept = {*self.rivals[system].sweep, *self.registration.sweeps.get(system, ())}
+        knob = self.knob(system, tier)
+        return len(swept) > 1 and not min(swept) < knob < max(swept)
 
     def operated(
         self, scenario: Entry, system: str, *, nodes: int = DEFAULT_CLUSTER_NODES
@@ -165,6 +179,10 @@ def mean_of_finite(values: FloatArray) -> FloatArray:
     result: FloatArray = np.full(np.shape(total), np.nan)
     np.divide(total, count, out=result, where=count > 0)
     return result
+
+
+def _is_end(knobs: Sequence[float], index: int) -> bool:
+    return index in {0, len(knobs) - 1}
 
 
 def _arrange(runs: Mapping[Job, Figures]) -> dict[tuple[str, str, int], Sweep]:

@@ -74,6 +74,8 @@ class Report:
     """Scenarios in which the oracle throttles more than its tau, and by how much."""
     best_knobs: dict[str, dict[str, float]]
     """Of each system and tier, on these seeds: what tuning seeds choose, test seeds report."""
+    best_at_end: dict[str, list[str]]
+    """Tiers in which a system's registered best lies at its sweep's end: no claim is made there."""
     sources: dict[str, str]
     """Where each system's rule comes from."""
     knobs: dict[str, str]
@@ -137,6 +139,7 @@ def make_report(
             and (excess := board.oracle_excess(entry.name)) > ORACLE_EXCESS_MAX
         },
         best_knobs=_best_knobs(board),
+        best_at_end=_best_at_end(board),
         sources={name: one.source for name, one in board.rivals.items() if name in systems},
         knobs={name: one.knob for name, one in board.rivals.items() if name in systems},
         goods={name: one.goods for name, one in board.rivals.items() if name in systems},
@@ -215,6 +218,15 @@ def _best_knobs(board: Board) -> dict[str, dict[str, float]]:
             knob = best_knob(board, system, tier)
             if knob is not None:
                 found.setdefault(system, {})[tier] = knob
+    return found
+
+
+def _best_at_end(board: Board) -> dict[str, list[str]]:
+    ran = {(system, one.tier): None for one in board.entries for system in board.systems(one.name)}
+    found: dict[str, list[str]] = {}
+    for system, tier in ran:
+        if board.is_at_end(system, tier):
+            found.setdefault(system, []).append(tier)
     return found
 
 

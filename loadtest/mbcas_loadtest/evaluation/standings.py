@@ -31,10 +31,14 @@ class Standing:
     goods: int
     points: tuple[Point, ...]
     best_knob: float
+    is_best_at_end: bool
+    """The best knob lies at the sweep's end: what lies beyond was not tried."""
     default_knob: float
     hypervolume: float
     matched: dict[str, float]
     """Every quantity where the registered share is throttled, NaN where no knob reaches it."""
+    is_matched_at_end: bool
+    """What is matched is the figures of the last knob that ran."""
     gap_closed: float
     """Of the way from the base's waste to the oracle's, both at that share."""
     waste_difference: statistics.Paired | None
@@ -83,6 +87,7 @@ def _standing(board: Board, entry: Entry, system: str) -> Standing:
         goods=rival.goods,
         points=_points(sweep),
         best_knob=board.knob(system, entry.tier),
+        is_best_at_end=board.is_at_end(system, entry.tier),
         default_knob=rival.default,
         hypervolume=frontier.hypervolume(
             sweep.mean("throttled"),
@@ -90,6 +95,7 @@ def _standing(board: Board, entry: Entry, system: str) -> Standing:
             reference=registration.hypervolume_reference,
         ),
         matched={name: sweep.matched_mean(name, share=share) for name in QUANTITIES},
+        is_matched_at_end=len(rival.sweep) > 1 and sweep.is_matched_at_end(share=share),
         gap_closed=_gap_closed(board, entry, sweep),
         waste_difference=None
         if own is None or system == board.system

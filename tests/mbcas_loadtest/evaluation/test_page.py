@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from mbcas_loadtest.errors import EvaluationError
-from mbcas_loadtest.evaluation.board import best_knob
+from mbcas_loadtest.evaluation.board import Board, best_knob
 from mbcas_loadtest.evaluation.drawings import series_svgs
 from mbcas_loadtest.evaluation.family import family_tests
 from mbcas_loadtest.evaluation.grid import Wish
 from mbcas_loadtest.evaluation.page import SeriesPanel, interval, page_html, value
 from mbcas_loadtest.evaluation.report import Report, make_report, to_json
+from mbcas_loadtest.evaluation.standings import scenario_standings
 from mbcas_loadtest.evaluation.validity import PlantValidity, read_validity
 from tests.mbcas_loadtest.evaluation import samples
 
@@ -26,8 +27,12 @@ EVIL = '<script>alert("x")</script>'
 
 @cache
 def report() -> Report:
+    return _report(samples.board())
+
+
+def _report(board: Board) -> Report:
     return make_report(
-        samples.board(),
+        board,
         samples.results(),
         wish=Wish(seeds=samples.SEEDS),
         file_hash=HASH,
@@ -91,6 +96,27 @@ def test_the_best_knob_wastes_least_within_the_throttling_that_is_allowed() -> N
     assert best_knob(samples.board(), "mbcas", samples.TIER) == 0.05
     assert best_knob(samples.board(matched_throttled_ratio=0.5), "mbcas", samples.TIER) == 0.2
     assert best_knob(samples.board(matched_throttled_ratio=0.001), "mbcas", samples.TIER) == 0.01
+
+
+def test_a_best_knob_at_the_end_of_its_sweep_is_marked_in_page_and_json() -> None:
+    points = {"captain-api": {"T1": 0.2}, "vpa-pretrained": {"T1": 0.05}}
+
+    marked = _report(samples.board(operating_points=points))
+
+    content = to_json(marked)
+    assert content["best_at_end"] == {"captain-api": ["T1"]}
+    standings = content["scenarios"][0]["standings"]
+    assert [one["system"] for one in standings if one["is_best_at_end"]] == ["captain-api"]
+    assert re.search(r"T1 against captain-api † best lies at the sweep.s end", page_html(marked))
+    assert not re.search(r"best lies at the sweep.s end: no claim", page())
+
+
+def test_what_is_matched_at_the_last_knob_that_ran_is_marked() -> None:
+    tight, loose = samples.board(), samples.board(matched_throttled_ratio=0.9)
+
+    for board, is_at_end in ((tight, False), (loose, True)):
+        standings = scenario_standings(board, board.entries[0]).standings
+        assert {one.is_matched_at_end for one in standings} == {is_at_end}
 
 
 def test_scenarios_that_are_short_of_cpu_choose_no_knob() -> None:
