@@ -14,7 +14,9 @@ import yaml
 
 FILE_BYTES_MAX = 1 << 20
 DEPTH_MAX = 20
-_NUMBER = re.compile(r"[-+]?\d+(?P<float>(\.\d+)?([eE][-+]?\d+)?)")
+NUMBER_CHARACTERS_MAX = 40
+"""More than any number that is allowed anywhere; Python turns down thousands of digits."""
+_NUMBER = re.compile(r"[-+]?\d+(?P<float>(\.\d+)?([eE][-+]?\d+)?)", re.ASCII)
 _WORDS = {
     "true": True,
     "false": False,
@@ -100,7 +102,7 @@ class _Reading:
             case yaml.SequenceNode():
                 return [self.read(one, (*where, i)) for i, one in enumerate(node.value)]
             case yaml.ScalarNode():
-                return _scalar(node)
+                return self._scalar(node, where)
             case _:
                 raise self._error(node, where, "is of an unknown kind")
 
@@ -119,14 +121,16 @@ class _Reading:
         field = ".".join(map(str, where)) or "the file"
         return ScenarioFileError(f"{self._path}:{node.start_mark.line + 1}: {field}: {what}")
 
-
-def _scalar(node: yaml.ScalarNode) -> Plain:
-    text: str = node.value
-    if node.style in {"'", '"', "|", ">"}:
-        return text
-    if text in _WORDS or not text:
-        return _WORDS.get(text)
-    number = _NUMBER.fullmatch(text)
-    if number is None:
-        return text
-    return float(text) if number["float"] else int(text)
+    def _scalar(self, node: yaml.ScalarNode, where: Place) -> Plain:
+        text: str = node.value
+        if node.style in {"'", '"', "|", ">"}:
+            return text
+        if text in _WORDS or not text:
+            return _WORDS.get(text)
+        number = _NUMBER.fullmatch(text)
+        if number is None:
+            return text
+        if len(text) > NUMBER_CHARACTERS_MAX:
+            what = f"has {len(text)} digits, {NUMBER_CHARACTERS_MAX} at most"
+            raise self._error(node, where, what)
+        return float(text) if number["float"] else int(text)

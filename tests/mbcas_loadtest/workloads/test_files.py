@@ -73,6 +73,11 @@ def test_amounts_are_drawn_for_each_container_and_seed(tmp_path: Path) -> None:
         (("node_cpus: 4", "seconds: 60\nseconds: 70"), "shop.yaml:4: seconds: is there twice"),
         (("node_cpus: 4", "node_cpus: 4\nseconds: 300"), "warmup_seconds is 600, must be below"),
         (("web", "web\n    limit_millicores: 400"), "limit_millicores is 400, below"),
+        (("node_cpus: 4", "node_cpus: " + "9" * 5_000), "shop.yaml:3: node_cpus: has 5000 digits"),
+        (("node_cpus: 4", "node_cpus: " + "9" * 40), "shop.yaml:3: node_cpus: Input should be"),
+        (("cv: 0.1", "cv: " + "9" * 40), "shop.yaml:8: containers[0].noise.cv: Input should be"),
+        (("node_cpus: 4", "node_cpus: \u0664"), "shop.yaml:3: node_cpus: Input should be"),
+        (("node_cpus: 4", "node_cpus: 1_0"), "shop.yaml:3: node_cpus: Input should be"),
         (("node_cpus: 4", "node_cpus: 4\nfaults: {deferred_ratio: 5}"), "faults.deferred_ratio:"),
     ],
 )
