@@ -11,7 +11,7 @@ import numpy as np
 
 from mbcas_loadtest.evaluation import statistics
 from mbcas_loadtest.evaluation.board import Board
-from mbcas_loadtest.evaluation.registration import Endpoint
+from mbcas_loadtest.evaluation.registration import Endpoint, Registration
 from mbcas_loadtest.evaluation.standings import tier_values
 
 
@@ -55,7 +55,12 @@ def family_tests(board: Board, tier: str) -> list[Test]:
                     is_not_inferior=_is_not_inferior(endpoint, found),
                 )
             )
-    return _adjusted(made, alpha=registration.alpha)
+    return _adjusted(made, count=family_size(registration), alpha=registration.alpha)
+
+
+def family_size(registration: Registration) -> int:
+    """Returns how many tests a tier has, whether or not all of them can be made."""
+    return len(registration.family) * len(registration.endpoints)
 
 
 def _is_not_inferior(endpoint: Endpoint, found: statistics.Paired) -> bool | None:
@@ -65,13 +70,13 @@ def _is_not_inferior(endpoint: Endpoint, found: statistics.Paired) -> bool | Non
     return bool(found.upper_bound < (np.log1p(endpoint.margin) if is_ratio else endpoint.margin))
 
 
-def _adjusted(made: list[Test], *, alpha: float) -> list[Test]:
-    """Adjusts for the whole family; a test that could not be made counts as one that found nothing.
+def _adjusted(made: list[Test], *, count: int, alpha: float) -> list[Test]:
+    """Adjusts for all that were registered; one that could not be made counts as p = 1.
 
     Where fewer than three seeds ran, there are no p values.
     """
     p_values = [1.0 if test.found.p_value is None else test.found.p_value for test in made]
-    adjusted = statistics.holm(p_values)
+    adjusted = statistics.holm(p_values + [1.0] * (count - len(made)))[: len(made)]
     return [
         test
         if test.found.p_value is None

@@ -16,7 +16,7 @@ from mbcas_core.units import FloatArray
 from mbcas_loadtest.evaluation import registration as registered
 from mbcas_loadtest.evaluation import standings, targets
 from mbcas_loadtest.evaluation.board import ORACLE_EXCESS_MAX, Board, Entry, best_knob
-from mbcas_loadtest.evaluation.family import Test, family_tests
+from mbcas_loadtest.evaluation.family import Test, family_size, family_tests
 from mbcas_loadtest.evaluation.grid import CLUSTERS, Wish
 from mbcas_loadtest.evaluation.prototype import Row, table_rows
 from mbcas_loadtest.evaluation.registration import Kind
@@ -66,6 +66,8 @@ class Report:
     versions: dict[str, str]
     targets: tuple[targets.Target, ...]
     tests: tuple[Test, ...]
+    family_size: int
+    """Tests that are registered for a tier; those that could not be made count as p = 1."""
     scenarios: tuple[standings.ScenarioStandings, ...]
     clusters: tuple[ClusterRow, ...]
     full_cluster: FullCluster | None
@@ -128,6 +130,7 @@ def make_report(
         versions=_versions(),
         targets=tuple(targets.find_targets(board)),
         tests=tuple(test for tier in board.tiers() for test in family_tests(board, tier)),
+        family_size=family_size(board.registration),
         scenarios=tuple(standings.scenario_standings(board, entry) for entry in board.entries),
         clusters=tuple(_clusters(board)),
         full_cluster=full_cluster,

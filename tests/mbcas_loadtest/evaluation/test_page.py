@@ -60,6 +60,18 @@ def test_the_tests_of_a_tier_are_ten_adjusted_by_holm() -> None:
     assert min(test.p_holm or 0.0 for test in tests) == pytest.approx(min(1.0, raw[0] * 10))
 
 
+def test_a_test_that_could_not_be_made_counts_in_the_family() -> None:
+    made = {job: found for job, found in samples.runs().items() if job.system != "vpa-pretrained"}
+
+    board = samples.board(made)
+    tests = family_tests(board, samples.TIER)
+
+    raw = sorted(1.0 if test.found.p_value is None else test.found.p_value for test in tests)
+    assert len(tests) == 5
+    assert min(test.p_holm or 0.0 for test in tests) == pytest.approx(min(1.0, raw[0] * 10))
+    assert "T1: 5 of 10 tests could not be made" in page_html(_report(board))
+
+
 def test_an_oracle_that_throttles_more_than_its_tau_is_no_bound() -> None:
     made = samples.runs()
     for job, figures in made.items():
