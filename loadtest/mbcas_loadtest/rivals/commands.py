@@ -6,9 +6,11 @@ from pathlib import Path
 
 import typer
 
+from mbcas_core.units import MAX_MILLICORES
 from mbcas_loadtest.rivals.catalog import RIVALS
 from mbcas_loadtest.rivals.replay import replay
 from mbcas_loadtest.rivals.replay_output import show, to_json
+from mbcas_loadtest.simulation.system import Rival
 from mbcas_loadtest.workloads.traces import GapError, TraceError, read_series
 
 
@@ -28,9 +30,7 @@ def replay_trace(  # noqa: PLR0917 - each is a flag.
         known = ", ".join(sorted(RIVALS))
         raise typer.BadParameter(f"--rival {rival_name}: there are {known}")
     rival = RIVALS[rival_name]
-    if knob is not None and rival.sweep and not min(rival.sweep) <= knob <= max(rival.sweep):
-        allowed = f"from {min(rival.sweep):g} to {max(rival.sweep):g}"
-        raise typer.BadParameter(f"--knob {knob:g}: {rival.knob} must be {allowed}")
+    _check_numbers(rival, knob, declared_millicores)
     if json_path is not None and not json_path.absolute().parent.is_dir():
         raise typer.BadParameter(f"--json {json_path}: there is no such folder to write it to")
     try:
@@ -56,3 +56,15 @@ def replay_trace(  # noqa: PLR0917 - each is a flag.
             typer.echo(f"{json_path}: cannot be written: {error.strerror}", err=True)
             raise typer.Exit(1) from None
     show(done, json_path)
+
+
+def _check_numbers(rival: Rival, knob: float | None, declared_millicores: int | None) -> None:
+    if knob is not None and not rival.sweep:
+        raise typer.BadParameter(f"--knob {knob:g}: {rival.name} has none")
+    if knob is not None and not min(rival.sweep) <= knob <= max(rival.sweep):
+        allowed = f"from {min(rival.sweep):g} to {max(rival.sweep):g}"
+        raise typer.BadParameter(f"--knob {knob:g}: {rival.knob} must be {allowed}")
+    if declared_millicores is not None and declared_millicores > MAX_MILLICORES:
+        raise typer.BadParameter(
+            f"--declared {declared_millicores}: must be up to {MAX_MILLICORES} millicores"
+        )

@@ -113,10 +113,14 @@ def test_the_command_prints_a_table_and_writes_every_minute(tmp_path: Path) -> N
     [
         (["--rival", "vpn"], "vpa-fast"),
         (["--rival", "vpa", "--knob", "90"], "target-cpu-percentile"),
+        (["--rival", "weights-only", "--knob", "inf"], "weights-only has none"),
+        (["--rival", "static", "--knob", "nan"], "must be from 0.5 to 3"),
+        (["--rival", "vpa", "--declared", "1" + "0" * 400], "to 10000000 millicores"),
+        (["--rival", "vpa", "--declared", "5"], "or equal to 10"),
         (["--rival", "vpa", "--series", "b"], "a/one"),
         (["--rival", "vpa", "--json", "no/such/folder/x.json"], "no such folder"),
     ],
-    ids=["rival", "knob", "series", "folder"],
+    ids=["rival", "knob", "no-knob", "nan", "declared", "too-little", "series", "folder"],
 )
 def test_bad_flags_are_answered_with_what_is_allowed(
     arguments: list[str], said: str, tmp_path: Path
