@@ -4,16 +4,16 @@ import functools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
-from numba.core import config
 
 from mbcas_loadtest.versions import code_version
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_SETTINGS: Any = numba.config  # Its names are made as it is imported.
 _VERSIONS_MAX = 4
 """Of a module's machine code are kept."""
 
@@ -24,11 +24,11 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     What was compiled is kept beside the source, and made anew when its module changes or one that
     this imports: their constants are part of it.
     """
-    config.CACHE_DIR = str(_folder(function.__module__, Path(function.__code__.co_filename)))
+    _SETTINGS.CACHE_DIR = str(_folder(function.__module__, Path(function.__code__.co_filename)))
     try:
         return cast("Callable[P, R]", numba.njit(cache=True, error_model="numpy")(function))
     finally:
-        config.CACHE_DIR = ""
+        _SETTINGS.CACHE_DIR = ""
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:

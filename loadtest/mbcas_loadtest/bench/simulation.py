@@ -3,15 +3,18 @@
 Several worlds, from quiet ones to a node that is twice too small, each alone and, where the core
 decides, all together, as an evaluation runs them. Time is that of the processor, of this process
 alone, so what else the machine does counts little; drawing the worlds and compiling are not in it.
+What a period or a tick costs at all is shared by the nodes that live through it together: the
+evaluation's runs have ten, a sample of a large cluster hundreds.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mbcas_loadtest.evaluation.jobs import AUDIT_SHARE
 from mbcas_loadtest.rivals.catalog import RIVALS
 from mbcas_loadtest.simulation.mbcas import MBCAS
-from mbcas_loadtest.simulation.run import simulate_together
+from mbcas_loadtest.simulation.run import RunSettings, simulate_together
 from mbcas_loadtest.simulation.world import World
 from mbcas_loadtest.workloads import catalog
 
@@ -21,11 +24,13 @@ SYSTEMS = ("static", "k8s-cpu-fast", "captain", "mbcas")
 TOGETHER = "together"
 FIRST_SEED = 1000
 COMPILING_SECONDS = 10
+SETTINGS = RunSettings(audit_share=AUDIT_SHARE)
+"""As an evaluation's."""
 SECONDS_PER_HOUR = 3600
 
 
 def bench_simulation(
-    nodes: int,
+    nodes: Sequence[int],
     seconds: int,
     *,
     scenarios: Sequence[str] = SCENARIOS,
@@ -37,32 +42,31 @@ def bench_simulation(
     The core's least is that of all scenarios together.
 
     Args:
-        nodes: Simulated together.
+        nodes: Of each world; measured at each of these numbers.
         seconds: Of each world.
         scenarios: Names in the catalog of workloads.
         systems: Names in the catalog of systems, each at its default.
         tell: Is told what is measured now.
     """
-    seeds = range(FIRST_SEED, FIRST_SEED + nodes)
-    worlds = [catalog.draw(scenario, seeds, seconds=seconds) for scenario in scenarios]
-    few = [catalog.draw(name, seeds[:1], seconds=COMPILING_SECONDS) for name in scenarios]
-    speeds: dict[str, dict[str, float]] = {name: {} for name in systems}
-    for system in systems:
-        _speed(few, system)
-        for world in worlds:
-            tell(f"{world.scenario}, {system}: {world.shape[0] * world.shape[1]} containers")
-            speeds[system][world.scenario] = _speed([world], system)
-        if system == MBCAS.name:
-            tell(f"{TOGETHER}, {system}")
-            speeds[system][TOGETHER] = _speed(worlds, system)
-    return {
-        "nodes": nodes,
-        "seconds": seconds,
-        "container_hours_per_minute": speeds,
-        "least": {
-            system: found.get(TOGETHER, min(found.values())) for system, found in speeds.items()
-        },
-    }
+    at: dict[str, Any] = {}
+    for count in nodes:
+        seeds = range(FIRST_SEED, FIRST_SEED + count)
+        worlds = [catalog.draw(scenario, seeds, seconds=seconds) for scenario in scenarios]
+        few = [catalog.draw(name, seeds[:1], seconds=COMPILING_SECONDS) for name in scenarios]
+        speeds: dict[str, dict[str, float]] = {}
+        for system in systems:
+            tell(f"{system}: {count} nodes")
+            _speed(few, system)
+            speeds[system] = {world.scenario: _speed([world], system) for world in worlds}
+            if system == MBCAS.name:
+                speeds[system][TOGETHER] = _speed(worlds, system)
+        at[str(count)] = {
+            "container_hours_per_minute": speeds,
+            "least": {
+                system: found.get(TOGETHER, min(found.values())) for system, found in speeds.items()
+            },
+        }
+    return {"seconds": seconds, "audit_share": AUDIT_SHARE, "nodes": at}
 
 
 def _speed(worlds: Sequence[World], system: str) -> float:
@@ -70,5 +74,5 @@ def _speed(worlds: Sequence[World], system: str) -> float:
     rival = RIVALS[system]
     hours = sum(each.shape[0] * each.shape[1] * each.seconds for each in worlds) / SECONDS_PER_HOUR
     begin = time.process_time()
-    simulate_together(worlds, rival, rival.default)
+    simulate_together(worlds, rival, rival.default, settings=SETTINGS)
     return round(hours / ((time.process_time() - begin) / 60))
