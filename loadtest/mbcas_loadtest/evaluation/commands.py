@@ -1,6 +1,7 @@
 """What `mbcas-loadtest evaluate` does with what the command line gave it."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import typer
@@ -8,12 +9,14 @@ from rich.console import Console
 
 from mbcas_loadtest.errors import EvaluationError
 from mbcas_loadtest.evaluation import evaluate as made
-from mbcas_loadtest.evaluation import registration
+from mbcas_loadtest.evaluation import quick, registration
 from mbcas_loadtest.evaluation.cache import Cache, default_folder
 from mbcas_loadtest.evaluation.grid import Wish
 from mbcas_loadtest.evaluation.registration import Kind
 from mbcas_loadtest.evaluation.report import Report
 
+DEFAULT_OUT = Path("evaluation")
+"""As the command line has it."""
 MOST_SHOWN = 12
 SEEDS_MAX = 1000
 
@@ -35,8 +38,19 @@ def run_evaluation(  # noqa: PLR0917, PLR0913 - each is a flag.
 ) -> None:
     """Runs it, and turns what was not possible into one line and an exit status."""
     console = Console(stderr=True)
-    if is_quick and (scenarios or systems or seeds):
-        raise typer.BadParameter("--quick has scenarios, systems and seeds of its own")
+    if is_quick:
+        _refuse_beside_quick(
+            {
+                "--scenario": scenarios,
+                "--system": systems,
+                "--seeds": seeds,
+                "--seconds": seconds,
+                "--out": out != DEFAULT_OUT,
+                "--plant-validation": validation,
+                "--series": series,
+                "--full-cluster": is_full_cluster,
+            }
+        )
     if is_update and not is_quick:
         raise typer.BadParameter("--update goes with --quick")
     try:
@@ -62,6 +76,13 @@ def run_evaluation(  # noqa: PLR0917, PLR0913 - each is a flag.
     except EvaluationError as error:
         typer.echo(f"evaluate: {error}", err=True)
         raise typer.Exit(1) from None
+
+
+def _refuse_beside_quick(flags: Mapping[str, object]) -> None:
+    given = [name for name, value in flags.items() if value]
+    if given:
+        why = "what it runs is fixed, and it writes no page"
+        raise typer.BadParameter(f"{', '.join(given)}: not beside --quick: {why}")
 
 
 def parse_seeds(text: str | None) -> tuple[int, ...]:
@@ -96,8 +117,7 @@ def _quick(options: made.Options, console: Console, *, is_update: bool) -> None:
     for change in moved:
         typer.echo(f"changed, within the noise or better: {change}")
     if worse:
-        remedy = "mbcas-loadtest evaluate --quick --update"
-        typer.echo(f"MBCAS got worse; if that is meant, say so by {remedy}", err=True)
+        typer.echo(f"MBCAS got worse; {quick.REMEDY}", err=True)
         raise typer.Exit(1)
     typer.echo(f"Nothing got worse: {len(changes)} figures compared, {len(moved)} moved.")
 

@@ -102,23 +102,21 @@ def evaluate_quick(options: Options, console: Console, *, is_update: bool) -> li
     """
     registered = registration.load()
     jobs = grid.plan_quick(registered)
-    stored = {} if is_update else quick.read()
+    stored = None if is_update else quick.read()
     results = run_all(jobs, options, console)
     for job, error in results.failed.items():
         raise EvaluationError(f"{job.label}: {error}")
     board = make_board(registered, results.figures)
-    now = quick.measure(board)
-    if not now:
+    now = quick.measure(board, jobs[0].seeds)
+    if not now.scenarios:
         raise EvaluationError(f"{registered.system} is in no catalog: there is nothing to compare")
-    if is_update:
-        write_atomically(quick.STORED_FILE, quick.to_text(jobs[0].seeds, now))
+    if stored is None:
+        write_atomically(quick.STORED_FILE, quick.to_text(now))
         return []
-    lacking = quick.missing(stored, now)
-    if lacking:
-        remedy = "run mbcas-loadtest evaluate --quick --update"
-        raise EvaluationError(
-            f"{quick.STORED_FILE}: other scenarios, {', '.join(lacking)}: {remedy}"
-        )
+    unlike = quick.differences(stored, now)
+    if unlike:
+        reasons = "; ".join(unlike)
+        raise EvaluationError(f"{quick.STORED_FILE.name}: {reasons}: {quick.REMEDY}")
     return quick.compare(stored, now)
 
 
