@@ -49,11 +49,12 @@ def show(done: Replay, path: Path | None) -> None:
             *map(_short, [row.lower, row.target, row.upper] if is_vpa else []),
         )
     console = Console()
-    console.print(f"{done.rival} (knob {done.knob:g}) over {done.series_id}, in millicores;")
+    title = f"{done.rival} (knob {done.knob:g}) over {done.series_id}, in millicores;"
+    console.print(title, markup=False)
     console.print("thr.: periods above the limit; chg.: changes since the row above")
     console.print(table)
     if path is not None:
-        console.print(f"All {len(done.rows)} minutes: {path}", soft_wrap=True)
+        console.print(f"All {len(done.rows)} minutes: {path}", soft_wrap=True, markup=False)
 
 
 def _short(millicores: int | None) -> str:

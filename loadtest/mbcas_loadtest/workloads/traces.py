@@ -34,8 +34,10 @@ KEY_COLUMNS = ("series_id", "t_seconds")
 ROWS_MAX = 5_000_000
 """Of a file; the largest of the traces this was written for has a tenth of it."""
 LINE_CHARACTERS_MAX = 10_000
+ID_CHARACTERS_MAX = 250
 SHOWN_IDS_MAX = 5
 SHOWN_CHARACTERS_MAX = 40
+HEADER_CHARACTERS_MAX = 500
 GAP_STEPS = 1.5
 _ROUNDING_SECONDS = 1e-6
 """Of a step between times of a calendar."""
@@ -158,11 +160,12 @@ def _lines(path: Path, text: TextIO) -> Iterator[str]:
 
 
 def _find_unit(path: Path, header: Sequence[str], column: Unit | None) -> Unit:
+    shown = ", ".join(header)[:HEADER_CHARACTERS_MAX]
+    if not shown.isprintable():
+        raise _error(path, 1, "header", f"is {shown[:SHOWN_CHARACTERS_MAX]!r}: is this a CSV?")
     for name in KEY_COLUMNS:
         if name not in header:
-            raise _error(
-                path, 1, name, f"is missing; the columns are {', '.join(header) or 'none'}"
-            )
+            raise _error(path, 1, name, f"is missing; the columns are {shown or 'none'}")
     if len(set(header)) < len(header):
         raise _error(path, 1, "header", "names a column twice")
     allowed = UNITS if column is None else (column,)
@@ -172,7 +175,7 @@ def _find_unit(path: Path, header: Sequence[str], column: Unit | None) -> Unit:
             path,
             1,
             "header",
-            f"has {', '.join(header)}; the value's column must be one of {', '.join(allowed)}, "
+            f"has {shown}; the value's column must be one of {', '.join(allowed)}, "
             "in that unit (1000 millicores are one core)",
         )
     if len(found) > 1:
@@ -218,6 +221,10 @@ class _Reading:
     def _begin(self, line: int, found: str) -> None:
         if not found:
             raise _error(self._path, line, "series_id", "is empty")
+        if len(found) > ID_CHARACTERS_MAX or not found.isprintable():
+            shown = repr(found[:SHOWN_CHARACTERS_MAX])
+            what = f"is {shown}, must be up to {ID_CHARACTERS_MAX} characters that can be printed"
+            raise _error(self._path, line, "series_id", what)
         if found in self._ids:
             raise _error(
                 self._path, line, "series_id", f"is {found} again: its lines must stand together"
