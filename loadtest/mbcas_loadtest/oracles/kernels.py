@@ -56,22 +56,52 @@ def kept_usec(quota_usec: float, threads: float, request_usec: float) -> float:
     return idle + min(busy_share, 1.0) * (SLICE_USEC / 2 - idle)
 
 
+class First(NamedTuple):
+    """Of the first period, in which a quota may be written."""
+
+    runtime_usec: float
+    reach_usec: float
+    """What its threads can do in it."""
+
+
 @compiled
-def first_runtime_usec(known: Known, row: int, quota: float, burst: float, most: float) -> float:
-    """Returns the runtime of the first period, in which quotas that change are written."""
-    applied, applied_burst = known.applied_usec[row], known.applied_burst_usec[row]
-    is_written = quota != applied or (not np.isnan(applied_burst) and burst != applied_burst)
-    if np.isnan(applied) or not is_written:
-        return quota
+def spare_usec(known: Known, row: int, quota_usec: float) -> float:
+    """Returns the runtime that may outlive a period."""
+    kept = known.kept_usec
+    if np.isnan(kept):
+        kept = kept_usec(quota_usec, known.threads[row], known.request_usec[row])
+    return kept + quota_usec if known.has_burst else kept
+
+
+@compiled
+def write(known: Known, row: int, limit_millicores: float) -> First:
+    """Returns a first period in which this limit is written: `recursion.rewrite`."""
+    quota = limit_millicores * _USEC_PER_MILLICORE
+    width = known.threads[row] * _PERIOD_USEC
+    if np.isnan(known.applied_usec[row]):
+        return First(quota, width)
     there = known.backlog_usec[row] + WRITE_SHARE * known.arrivals_usec[row, 0]
-    ran = min(there, quota, WRITE_SHARE * known.threads[row] * _PERIOD_USEC)
-    granted = (2 if burst > 0 else 1) * quota
-    return float(min(quota + granted, ran + most))
+    ran = min(there, quota, WRITE_SHARE * width)
+    granted = (2 if known.has_burst else 1) * quota
+    most = quota + spare_usec(known, row, quota)
+    # What its threads stood still before the write is lost.
+    return First(min(quota + granted, ran + most), ran + (1 - WRITE_SHARE) * width)
+
+
+@compiled
+def set_limit(known: Known, row: int, limit_millicores: float) -> First:
+    """Returns a first period with this limit, written only where another is in force."""
+    quota = limit_millicores * _USEC_PER_MILLICORE
+    burst, applied_burst = quota if known.has_burst else 0.0, known.applied_burst_usec[row]
+    is_burst = np.isnan(applied_burst) or burst == applied_burst
+    if quota == known.applied_usec[row] and is_burst:
+        return First(quota, known.threads[row] * _PERIOD_USEC)
+    return write(known, row, limit_millicores)
 
 
 @compiled
 def run_row(
-    known: Known, row: int, limit_millicores: float, throttled_max: int
+    known: Known, row: int, limit_millicores: float, throttled_max: int, first: First
 ) -> tuple[int, float]:
     """Runs one limit through all periods, or until more of them than that are throttled.
 
@@ -79,17 +109,14 @@ def run_row(
         Throttled periods, and the work that waits at the end.
     """
     quota = limit_millicores * _USEC_PER_MILLICORE
-    burst = quota if known.has_burst else 0.0
-    kept = known.kept_usec
-    if np.isnan(kept):
-        kept = kept_usec(quota, known.threads[row], known.request_usec[row])
-    spare = burst + kept
+    spare = spare_usec(known, row, quota)
     most, width = quota + spare, known.threads[row] * _PERIOD_USEC
-    runtime = first_runtime_usec(known, row, quota, burst, most)
+    runtime, reach = first.runtime_usec, min(first.reach_usec, width)
     waiting, throttled = known.backlog_usec[row], 0
     for period in range(known.arrivals_usec.shape[1]):
         waiting += known.arrivals_usec[row, period]
-        runnable = min(waiting, width)
+        runnable = min(waiting, reach)
+        reach = width
         if runtime < runnable:
             throttled += 1
             if throttled > throttled_max:
@@ -108,7 +135,8 @@ def count_rows(
     periods = known.arrivals_usec.shape[1]
     for row in range(limit_millicores.shape[1]):
         for i in range(limit_millicores.shape[0]):
-            found = run_row(known, row, limit_millicores[i, row], periods)
+            limit = limit_millicores[i, row]
+            found = run_row(known, row, limit, periods, set_limit(known, row, limit))
             throttled[i, row], left_usec[i, row] = found
 
 
@@ -116,7 +144,11 @@ def count_rows(
 def find_least(
     known: Known, enough: IntArray, throttled_max: int, left_max_usec: float, least: IntArray
 ) -> None:
-    """Finds the least whole limits (r,); `enough` are such that hold."""
+    """Finds the least whole limits (r,); `enough` are such that hold.
+
+    Others than the one in force are written, which refills them, so a smaller one may hold where
+    that one does not. What is searched is the least that holds if written: a higher one does too.
+    """
     for row in range(enough.size):
         low, high = MIN_CEILING_MILLICORES, enough[row]
         # Of high it is known that it is enough, of what is below low that it is not.
@@ -126,12 +158,18 @@ def find_least(
                 tried = begin + width * step // CANDIDATES
                 if tried == last:
                     continue
-                throttled, left = run_row(known, row, float(tried), throttled_max)
+                first = write(known, row, float(tried))
+                throttled, left = run_row(known, row, float(tried), throttled_max, first)
                 if throttled <= throttled_max and left <= left_max_usec:
                     high = tried
                     break
                 last = tried
             low = min(last + 1, high)
+        if low < enough[row] and low * _USEC_PER_MILLICORE == known.applied_usec[row]:
+            first = set_limit(known, row, float(low))
+            throttled, left = run_row(known, row, float(low), throttled_max, first)
+            if throttled > throttled_max or left > left_max_usec:
+                low += 1
         least[row] = low
 
 

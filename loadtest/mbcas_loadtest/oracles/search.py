@@ -3,6 +3,7 @@
 A higher limit leaves less work waiting in every period, hence throttles in no more periods; so the
 least limit in whole millicores is found by bisection: of 20 candidates the first that holds, and
 three passes find one of 8000 limits. What is too little shows early, so trying from below is cheap.
+Only the limit in force is no rung of that ladder: every other is written, which refills the quota.
 Containers are taken alone: what a node's contention does to them is the contention oracle's.
 
 Worked: work of 30, 50 and 20 ms in three periods of 100 ms, nothing carried over, at most one

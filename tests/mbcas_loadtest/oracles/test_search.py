@@ -5,9 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mbcas_core.units import FloatArray
 from mbcas_loadtest.oracles.kernels import kept_usec
 from mbcas_loadtest.oracles.search import Stretch, count_throttled, find_least_limit
-from mbcas_loadtest.plant.recursion import PlantInput, idle_state, mean_kept_usec, step
+from mbcas_loadtest.plant.recursion import (
+    PlantInput,
+    PlantState,
+    idle_state,
+    mean_kept_usec,
+    step,
+)
 from tests.mbcas_loadtest.oracles.little import draw_stretch, run_alone
 
 SHAPE = (2, 2)
@@ -113,14 +120,75 @@ def test_a_write_is_the_plants(*, has_burst: bool) -> None:
 
     throttled, left = count_throttled(stretch, limits)
 
-    state = replace(idle_state(limits.shape), backlog_usec=np.tile(stretch.backlog_usec, (5, 1, 1)))
-    burst = limits * float(has_burst)
+    plants = _write(stretch, limits, in_force_millicores=300.0)
+    np.testing.assert_array_equal(throttled, plants.nr_throttled)
+    np.testing.assert_allclose(left, plants.backlog_usec, atol=1e-6)
+
+
+def test_what_stood_still_before_a_write_is_not_made_up_for() -> None:
+    # 30 of 100 ms run before the write, in the middle of the period: 50 ms are left for the rest,
+    # though two writes with burst leave runtime for all of it.
+    stretch = Stretch(
+        arrivals_usec=np.zeros((1, 1, 1)),
+        backlog_usec=np.full((1, 1), 100_000.0),
+        threads=np.ones((1, 1)),
+        max_backlog_usec=np.full((1, 1), np.inf),
+        applied_millicores=np.full((1, 1), 500.0),
+        applied_burst_millicores=np.full((1, 1), 500.0),
+        kept_usec=0.0,
+        has_burst=True,
+    )
+
+    throttled, left = count_throttled(stretch, np.full((1, 1, 1), 300.0))
+
+    assert throttled.item() == 0
+    assert left.item() == pytest.approx(20_000.0)
+
+
+@pytest.mark.parametrize("has_burst", [False, True])
+def test_no_smaller_limit_holds_for_whatever_limit_is_in_force(*, has_burst: bool) -> None:
+    found = {"below": 0, "beyond": 0}
+    for seed in range(6):
+        alone = _stretch(seed, has_burst=has_burst, waits=True, closed=False)
+        # The least one where another was in force, and limits near it.
+        other = int(find_least_limit(_in_force(alone, 9.0), 1)[0, 0])
+        for in_force in range(max(other - 2, 10), other + 20):
+            stretch = _in_force(alone, float(in_force))
+
+            least = int(find_least_limit(stretch, 1)[0, 0])
+
+            tried = np.arange(10.0, max(in_force, least) + 1)
+            limits = np.broadcast_to(tried[:, None, None], (tried.size, *SHAPE))
+            plants = _write(stretch, limits, in_force_millicores=float(in_force))
+            holds = plants.nr_throttled[:, 0, 0] <= 1
+            assert least == tried[holds][0]
+            found["below"] += bool(least < in_force and not holds[tried == in_force].item())
+            found["beyond"] += least > other
+    assert all(found.values())
+
+
+def _in_force(stretch: Stretch, millicores: float) -> Stretch:
+    return replace(
+        stretch,
+        applied_millicores=np.full(SHAPE, millicores),
+        applied_burst_millicores=np.full(SHAPE, millicores * float(stretch.has_burst)),
+    )
+
+
+def _write(stretch: Stretch, limits: FloatArray, *, in_force_millicores: float) -> PlantState:
+    """Returns what becomes of limits (c, m, n), which the plant writes where they are others."""
+    assert stretch.applied_burst_millicores is not None
+    state = replace(
+        idle_state(limits.shape), backlog_usec=np.tile(stretch.backlog_usec, (len(limits), 1, 1))
+    )
+    burst = limits * float(stretch.has_burst)
+    is_other = (limits != in_force_millicores) | (burst != stretch.applied_burst_millicores)
     for period, work in enumerate(np.asarray(stretch.arrivals_usec, np.float64)):
         given = PlantInput(
             arrivals_usec=work,
             quota_usec=limits * 100.0,
             burst_usec=burst * 100.0,
-            quota_written=((limits != 300.0) | (burst != 300.0)) & (period == 0),
+            quota_written=is_other & (period == 0),
             threads=stretch.threads,
             weight=np.ones(limits.shape),
             kept_usec=mean_kept_usec(
@@ -128,8 +196,7 @@ def test_a_write_is_the_plants(*, has_burst: bool) -> None:
             ),
         )
         state = step(state, given, cpus=1_000.0)
-    np.testing.assert_array_equal(throttled, state.nr_throttled)
-    np.testing.assert_allclose(left, state.backlog_usec, atol=1e-6)
+    return state
 
 
 @pytest.mark.parametrize("threads", [0.5, 1.0, 4.0])
