@@ -168,20 +168,19 @@ def _spread(books: _Books, c: int, weight_usec: FloatArray) -> None:
                 break
 
 
-@compiled
-def _end_window(books: _Books) -> None:
-    for c in range(books.alone_usec.size):
-        if books.alone_usec[c] > 0:
-            _spread(books, c, books.weight_usec)
-        books.alone_usec[c] = books.alone_square[c] = 0.0
+@inlined
+def _end_window(books: _Books, c: int) -> None:
+    if books.alone_usec[c] > 0:
+        _spread(books, c, books.weight_usec)
+    books.alone_usec[c] = books.alone_square[c] = 0.0
 
 
 @compiled
 def _add(books: _Books, periods: Periods, number: int, samples: int) -> None:
     """Takes periods in, whose arrays are (k, c) here; the first is the meter's `number`-th."""
     count, containers = periods.usage_usec.shape
-    for i in range(count):
-        for c in range(containers):
+    for c in range(containers):  # One after the other: what waits in one fits the cache.
+        for i in range(count):
             work, served = periods.admitted_usec[i, c], periods.usage_usec[i, c]
             backlog = periods.backlog_usec[i, c]
             if books.backlog_usec[c] <= 0 and backlog <= 0:
@@ -197,8 +196,8 @@ def _add(books: _Books, periods: Periods, number: int, samples: int) -> None:
                 _finish(books, c, (number + i) * _PERIOD_USEC, books.served_usec[c] + served, rate)
             books.served_usec[c] += served
             books.backlog_usec[c] = backlog
-        if (number + i + 1) % WINDOW_PERIODS == 0:
-            _end_window(books)
+            if (number + i + 1) % WINDOW_PERIODS == 0:
+                _end_window(books, c)
 
 
 @compiled
