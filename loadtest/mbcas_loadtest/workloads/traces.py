@@ -34,6 +34,8 @@ KEY_COLUMNS = ("series_id", "t_seconds")
 ROWS_MAX = 5_000_000
 """Of a file; the largest of the traces this was written for has a tenth of it."""
 LINE_CHARACTERS_MAX = 10_000
+CHARACTERS_MAX = 1 << 29
+"""Of a file, unpacked: a hundred bytes a row; a small archive can hold far more."""
 ID_CHARACTERS_MAX = 250
 SHOWN_IDS_MAX = 5
 SHOWN_CHARACTERS_MAX = 40
@@ -152,10 +154,14 @@ def _rows(path: Path, text: TextIO) -> Iterator[tuple[int, list[str]]]:
 def _lines(path: Path, text: TextIO) -> Iterator[str]:
     """Yields lines, none of them too long: a line without end would fill the memory."""
     number = 0
+    left = CHARACTERS_MAX
     while line := text.readline(LINE_CHARACTERS_MAX + 1):
         number += 1
+        left -= len(line)
         if len(line) > LINE_CHARACTERS_MAX:
             raise _error(path, number, "line", f"is longer than {LINE_CHARACTERS_MAX} characters")
+        if left < 0:
+            raise _error(path, number, "line", f"is beyond {CHARACTERS_MAX} characters of the file")
         yield line
 
 

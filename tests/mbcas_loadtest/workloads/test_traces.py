@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mbcas_loadtest.workloads import traces
 from mbcas_loadtest.workloads.replay import Service, trace_world
 from mbcas_loadtest.workloads.traces import TraceError, read_series
 
@@ -107,6 +108,17 @@ def test_a_series_comes_through_a_pipe(tmp_path: Path, *, zipped: bool) -> None:
     writer.join()
 
     assert series.values.tolist() == [100, 200, 300]
+
+
+def test_a_small_archive_of_a_huge_file_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traces, "CHARACTERS_MAX", 10_000)
+    path = tmp_path / "trace.csv.gz"
+    path.write_bytes(gzip.compress((HEADER + "b,0,1\n" * 10_000).encode()))
+
+    with pytest.raises(TraceError, match=r"trace.csv.gz:1662: line: is beyond 10000 characters"):
+        read_series(path, "a")
 
 
 def test_the_line_that_is_not_utf8_is_named_though_more_was_read_ahead(tmp_path: Path) -> None:
