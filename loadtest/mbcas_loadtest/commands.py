@@ -146,7 +146,10 @@ def evaluate(  # noqa: PLR0913, PLR0917 - each is a flag.
     ] = None,
     series: Annotated[
         list[str] | None,
-        typer.Option(help="SCENARIO:SYSTEM:SEED to draw over time; may be repeated."),
+        typer.Option(
+            help="SCENARIO:SYSTEM:SEED, drawn over time beside all else that is asked for: without "
+            "--scenario and --system the whole evaluation runs. May be repeated."
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0: in this one.")] = 2,
     *,

@@ -139,12 +139,16 @@ def run_all(jobs: Sequence[Job], options: Options, console: Console) -> Results:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with _progress(console, len(jobs)) as tell:
-            return run_jobs(jobs, options.cache, tell=tell, workers=options.workers)
+            results = run_jobs(jobs, options.cache, tell=tell, workers=options.workers)
     except KeyboardInterrupt:
         console.print("Interrupted: what had ended is kept; the same command goes on from there.")
         for process in multiprocessing.active_children():
             process.kill()
         raise typer.Exit(EXIT_INTERRUPTED) from None
+    ignored = list(dict.fromkeys(options.cache.ignored))
+    if ignored:
+        console.print(f"Of no use and made anew: {len(ignored)} kept files, first {ignored[0]}")
+    return results
 
 
 def _announcement(jobs: Sequence[Job], options: Options) -> str:
@@ -194,13 +198,21 @@ def _without_missing_data(jobs: Sequence[Job]) -> tuple[list[Job], dict[Job, str
 
 
 def _series_job(text: str, registered: Registration) -> Job:
-    """Reads SCENARIO:SYSTEM:SEED."""
+    """Reads SCENARIO:SYSTEM:SEED.
+
+    Raises:
+        EvaluationError: It is something else, or its trace is not on this machine.
+    """
     parts = text.split(":")
     if len(parts) != 3 or not parts[2].isdecimal():  # noqa: PLR2004 - see the message.
         raise EvaluationError(f"--series {text}: must be SCENARIO:SYSTEM:SEED")
     scenario, system, seed = parts[0], parts[1], int(parts[2])
     check_names((scenario,), (system,))
     registration.check_seeds((seed,))
+    try:
+        declared_of(scenario)
+    except TraceError as error:
+        raise EvaluationError(f"--series {text}: {error}") from error
     points = registered.operating_points.get(system, {})
     knob = points.get(find_scenario(scenario).tier.value, RIVALS[system].default)
     return Job(scenario=scenario, system=system, knob=knob, seeds=(seed,), series_node=0)

@@ -8,6 +8,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import process_time
@@ -31,6 +32,10 @@ WORKERS = 2
 GUESSED_HOURS_PER_MINUTE = 1000.0
 """Container-hours a core simulates in a minute, until it was measured on this machine."""
 
+PROCESS_ENDED = (
+    "a process that runs jobs ended before they did, perhaps for want of memory (--workers 1 needs "
+    "less); what had ended is kept, and the same command goes on from there"
+)
 Execute = Callable[[Job], Outcome]
 
 
@@ -137,7 +142,7 @@ def _run_apart(jobs: Mapping[Job, str], cache: Cache, workers: int) -> Iterator[
             while futures:
                 for future in wait(futures, return_when=FIRST_COMPLETED).done:
                     batch = futures.pop(future)
-                    if future.exception() is not None and len(batch) > 1:
+                    if _error_of(future) is not None and len(batch) > 1:
                         # Whose fault it is shows when each is alone.
                         futures |= {_submit(pool, (job,), jobs): (job,) for job in batch}
                     else:
@@ -151,11 +156,22 @@ def _run_apart(jobs: Mapping[Job, str], cache: Cache, workers: int) -> Iterator[
 def _submit(
     pool: ProcessPoolExecutor, batch: tuple[Job, ...], keys: Mapping[Job, str]
 ) -> "Future[float]":
-    return pool.submit(_work, batch, [keys[job] for job in batch])
+    try:
+        return pool.submit(_work, batch, [keys[job] for job in batch])
+    except BrokenProcessPool as error:
+        raise EvaluationError(PROCESS_ENDED) from error
+
+
+def _error_of(future: "Future[float]") -> BaseException | None:
+    """Returns what a batch ended in; without its process no other batch would end better."""
+    error = future.exception()
+    if isinstance(error, BrokenProcessPool):
+        raise EvaluationError(PROCESS_ENDED) from error
+    return error
 
 
 def _tell(batch: tuple[Job, ...], future: "Future[float]") -> Iterator[Done]:
-    error = future.exception()
+    error = _error_of(future)
     hours = sum(container_hours(job) for job in batch)
     for job in batch:
         if error is None:

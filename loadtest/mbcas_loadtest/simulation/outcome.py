@@ -7,7 +7,10 @@ world are paired entry by entry. Ratios are left to whoever reads this, who know
 
 import io
 import json
+import os
+import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -137,9 +140,30 @@ class Outcome:
         }
         content = io.BytesIO()
         np.savez_compressed(content, head=np.array(json.dumps(head)), **arrays)  # type: ignore[arg-type] # Its stub takes no names but its own.
-        temporary = path.with_name(f".{path.name}.new")
-        temporary.write_bytes(content.getvalue())
-        temporary.replace(path)
+        # Of a name of its own: two processes may write the same outcome at once.
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content.getvalue())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+_DAMAGE = (
+    AttributeError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What a file that is no stored outcome raises; RuntimeError: it seems to be encrypted or packed in
+a way that is not known."""
 
 
 def load(path: Path) -> Outcome:
@@ -171,7 +195,7 @@ def load(path: Path) -> Outcome:
             counts={str(name): int(count) for name, count in head["counts"].items()},
             series=None if node is None else _series(arrays, int(node)),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         message = f"{path}: it is no stored outcome ({error}); remove it, and it is run anew"
         raise SimulationError(message) from error
     return outcome

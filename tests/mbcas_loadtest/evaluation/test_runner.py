@@ -1,14 +1,18 @@
 import contextlib
+import io
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from typer.testing import CliRunner
 
 from mbcas_loadtest import versions
+from mbcas_loadtest.commands import app
 from mbcas_loadtest.errors import EvaluationError
 from mbcas_loadtest.evaluation import cache as caching
-from mbcas_loadtest.evaluation import grid, jobs, registration
+from mbcas_loadtest.evaluation import evaluate, grid, jobs, registration, runner
 from mbcas_loadtest.evaluation.cache import Cache
 from mbcas_loadtest.evaluation.jobs import Job, container_hours, key_of
 from mbcas_loadtest.evaluation.registration import Registration
@@ -96,6 +100,85 @@ def test_a_corrupt_entry_is_ignored_with_its_reason_and_made_anew(
     assert len(cache.ignored) == 1
     assert entry.name in cache.ignored[0]
     assert JOB in results.figures
+
+
+def test_an_entry_with_a_damaged_byte_anywhere_is_used_whole_or_named(tmp_path: Path) -> None:
+    path = tmp_path / "ab" / "abc.npz"
+    Cache(tmp_path).store("abc", samples.outcome())
+    whole = path.read_bytes()
+    ended = set()
+    for place in range(0, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        cache = Cache(tmp_path)
+        found = cache.load("abc")
+        assert (found is None) == (len(cache.ignored) == 1)
+        ended.add(found is None)
+
+    assert ended == {True, False}
+
+
+def test_two_who_keep_one_outcome_at_once_do_not_share_a_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, first = Path.replace, Cache(tmp_path)
+
+    def replace_after_another(path: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", real)
+        Cache(tmp_path).store("abc", samples.outcome())
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace_after_another)
+    first.store("abc", samples.outcome())
+
+    assert first.load("abc") is not None
+    assert [path.name for path in tmp_path.glob("ab/*")] == ["abc.npz"]
+
+
+def test_a_process_that_ends_before_its_time_is_told_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = Cache(tmp_path)
+    run_jobs(MORE[:1], cache, workers=0, execute=Counted())
+    monkeypatch.setattr(runner, "_submit", lambda pool, *_: pool.submit(os._exit, 1))
+
+    with pytest.raises(EvaluationError, match="--workers 1"):
+        run_jobs(MORE, cache, workers=1)
+
+    assert [cache.has(key_of(job)) for job in MORE] == [True, False, False]
+
+
+def test_a_series_of_a_trace_that_is_not_there_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MBCAS_TRACES", str(tmp_path))
+    jobs.declared_of.cache_clear()
+    asked = "autothrottle-bursty:mbcas:3"
+
+    result = CliRunner().invoke(
+        app, ["evaluate", "--scenario", "constant", "--series", asked, "--out", str(tmp_path)]
+    )
+
+    jobs.declared_of.cache_clear()
+    assert result.exit_code == 1
+    assert f"evaluate: --series {asked}: {tmp_path / rates.AUTOTHROTTLE}" in result.output
+
+
+def test_what_was_made_anew_is_said_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for job in MORE:
+        path = tmp_path / key_of(job)[:2] / f"{key_of(job)}.npz"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"damaged")
+    monkeypatch.setattr(runner, "run_jobs_together", lambda batch, _: [Counted()(*batch)])
+    wish = grid.Wish(seeds=(0, 1))
+    options = evaluate.Options(wish=wish, out=tmp_path, cache=Cache(tmp_path), workers=0)
+    said = io.StringIO()
+
+    evaluate.run_all(MORE, options, Console(file=said, width=1_000))
+
+    assert said.getvalue().count("made anew") == 1
+    assert "made anew: 3 kept files" in said.getvalue()
 
 
 def test_the_cache_is_bounded_and_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
