@@ -53,6 +53,8 @@ from mbcas_loadtest.workloads.yaml_lines import Document, ScenarioFileError, rea
 CONTAINERS_MAX = 220
 """As many as a large node has; a world of an hour then takes 32 MB a seed."""
 SECONDS_MAX = 86_400
+REASONS_MAX = 20
+"""Of why a file cannot be used; nobody reads more of them at once."""
 _NAME = r"^[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?$"
 
 
@@ -227,8 +229,12 @@ def read_scenario(path: Path) -> Scenario:
         file = ScenarioFile.model_validate(document.content)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        reasons = [_explain(document, one) for one in details if not _follows(one, details)]
-        raise ScenarioFileError("\n".join(dict.fromkeys(reasons))) from error
+        found = [_explain(document, one) for one in details if not _follows(one, details)]
+        reasons = list(dict.fromkeys(found))
+        if len(reasons) > REASONS_MAX:
+            more = len(reasons) - REASONS_MAX
+            reasons[REASONS_MAX:] = [f"{path}: and {more} mistakes more"]
+        raise ScenarioFileError("\n".join(reasons)) from error
     return Scenario(
         name=file.scenario,
         tier=Tier.CUSTOM,

@@ -75,12 +75,22 @@ def read_document(path: Path) -> Document:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ScenarioFileError(f"{path}:{line}: is not YAML: {error.problem}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except yaml.reader.ReaderError as error:
+        line = _line_of(error, text)
+        raise ScenarioFileError(f"{path}:{line}: is not YAML: {error.reason}") from error
+    except (yaml.YAMLError, RecursionError) as error:
         raise ScenarioFileError(f"{path}:1: is not YAML: {error}") from error
     if root is None:
         raise ScenarioFileError(f"{path}:1: is empty")
     reading = _Reading(path)
     return Document(path=path, content=reading.read(root, ()), lines=reading.lines)
+
+
+def _line_of(error: yaml.reader.ReaderError, text: bytes) -> int:
+    """Returns where it is: positions count characters where there are any, otherwise bytes."""
+    if error.encoding == "unicode":
+        return text.decode(errors="replace")[: error.position].count("\n") + 1
+    return text[: error.position].count(b"\n") + 1
 
 
 class _Reading:

@@ -100,3 +100,19 @@ def test_yaml_surprises_are_refused(tmp_path: Path) -> None:
     assert "shop.yaml:2: is not YAML: " in _read(tmp_path, "a: [1\nb: 2")
     with pytest.raises(ScenarioFileError, match="cannot be read"):
         read_scenario(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize("character", [b"\xff", b"\x01"])
+def test_the_line_of_what_is_no_text_is_named(tmp_path: Path, character: bytes) -> None:
+    path = tmp_path / "shop.yaml"
+    path.write_bytes(GOOD.encode() + "# é\n".encode() + b"# " + character + b"\n")
+
+    with pytest.raises(ScenarioFileError, match=r"shop.yaml:10: is not YAML: [^\n]*$"):
+        read_scenario(path)
+
+
+def test_of_many_mistakes_the_first_are_named(tmp_path: Path) -> None:
+    said = _read(tmp_path, GOOD + "".join(f"x{i}: 1\n" for i in range(500)))
+
+    assert len(said.splitlines()) == files.REASONS_MAX + 1
+    assert said.endswith("and 480 mistakes more")
