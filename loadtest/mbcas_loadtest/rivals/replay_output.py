@@ -50,11 +50,11 @@ def show(done: Replay, path: Path | None) -> None:
         )
     console = Console()
     title = f"{done.rival} (knob {done.knob:g}) over {done.series_id}, in millicores;"
-    console.print(title, markup=False)
+    console.print(title, markup=False, emoji=False)
     console.print("thr.: periods above the limit; chg.: changes since the row above")
     console.print(table)
     if path is not None:
-        console.print(f"All {len(done.rows)} minutes: {path}", soft_wrap=True, markup=False)
+        console.print(f"All {len(done.rows)} minutes: {path}", soft_wrap=True, markup=False, emoji=False)
 
 
 def _short(millicores: int | None) -> str:
