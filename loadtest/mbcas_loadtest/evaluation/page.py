@@ -27,6 +27,8 @@ SECONDARY = (
     "starved",
     "unfunded",
 )
+BUDGET = ("waste", "throttled", "patches_per_hour", "unfunded")
+"""What a cluster's size can change."""
 SHARING = ("mbcas-kelly", "mbcas-vcg", "mbcas-karma", "max-min-truth", "oracle-contention")
 """Who share a node by another rule, or by the truth; shown where a node is short of CPU."""
 _LEAST_WITHOUT_DECIMALS = 100
@@ -90,6 +92,9 @@ def page_html(
         interval=interval,
         best_point=_best_point,
         cell=_cell,
+        seed_count=_seed_count,
+        budget=BUDGET,
+        cluster_sizes=sorted({nodes for row in report.clusters for nodes in row.figures}),
         seeds=seeds_text(report.seeds),
         rate=lambda seconds: wording.fixed(60.0 / seconds, 0) if seconds > 0 else wording.DASH,
     )
@@ -129,6 +134,10 @@ def seeds_text(seeds: Sequence[int]) -> str:
     if len(seeds) > 1 and tuple(seeds) == tuple(range(seeds[0], seeds[-1] + 1)):
         return f"{seeds[0]} to {seeds[-1]}"
     return ", ".join(str(seed) for seed in seeds)
+
+
+def _seed_count(paired: Paired) -> str:
+    return f"{paired.seeds} {'seed' if paired.seeds == 1 else 'seeds'}"
 
 
 def _signed(number: float, compared: str, unit: str) -> str:

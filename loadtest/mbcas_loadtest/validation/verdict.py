@@ -1,9 +1,9 @@
 """Whether a point holds, and in which regions the plant may be quoted."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal
+from typing import Literal
 
 from mbcas_core.units import CPU_PERIOD_USEC, MILLICORES_PER_CORE
 from mbcas_loadtest.validation.points import Point
@@ -95,20 +95,6 @@ def region_name(point: Point) -> str:
     if point.request_usec > LARGE_REQUEST_SHARE * quota_usec:
         return f"requests above a quarter of the quota, {threads}"
     return f"{_load_name(point.utilisation)}, {threads}, {burst}"
-
-
-def region_ok(content: Mapping[str, Any], point: Point) -> frozenset[Endpoint]:
-    """Returns the endpoints that may be quoted where a container is as at this point.
-
-    Args:
-        content: The JSON that `validate-plant` wrote.
-        point: Any, not only one that was measured; the nearest in every respect that matters.
-    """
-    name = region_name(point)
-    for region in content["regions"]:
-        if region["name"] == name:
-            return frozenset(e for e in ENDPOINTS if e not in region["missed"])
-    return frozenset()  # Nobody has held it against a kernel.
 
 
 def regions(judged: Iterable[tuple[Point, Iterable[Off]]]) -> list[Region]:

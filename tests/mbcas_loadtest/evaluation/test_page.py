@@ -16,7 +16,7 @@ from mbcas_loadtest.evaluation.drawings import series_svgs
 from mbcas_loadtest.evaluation.family import family_tests
 from mbcas_loadtest.evaluation.grid import Wish
 from mbcas_loadtest.evaluation.page import SeriesPanel, interval, page_html, value
-from mbcas_loadtest.evaluation.report import Report, make_report, to_json
+from mbcas_loadtest.evaluation.report import ClusterRow, Report, make_report, to_json
 from mbcas_loadtest.evaluation.standings import scenario_standings
 from mbcas_loadtest.evaluation.validity import PlantValidity, read_validity
 from tests.mbcas_loadtest.evaluation import samples
@@ -170,6 +170,37 @@ def test_an_interval_says_its_unit_once() -> None:
     assert interval((-0.0123, 0.2)) == "\u22121.2 … +20.0 pt"
     assert interval((-0.5, 5.0), compared="ratio") == "\u221239 % … \u00d7148"
     assert interval((-2131.4, 5.25), unit="s") == "\u22122,131 … +5.2 s"
+
+
+def test_each_size_of_cluster_heads_its_own_figures_also_where_one_did_not_run() -> None:
+    def row(scenario: str, *sizes: int) -> ClusterRow:
+        figures = {nodes: {"waste": nodes / 10_000, "throttled": 0.02} for nodes in sizes}
+        return ClusterRow(scenario=scenario, system="mbcas", knob=0.05, figures=figures)
+
+    rows = (row("constant", 60, 600), row("bursty", 60, 5000))
+    text = page_html(replace(report(), clusters=rows, scenarios=()))
+    table = text[text.index("Under the resize budget") :]
+    table = table[: table.index("</table>")]
+
+    heads, *body = (re.findall(r"<tr>.*?</tr>", table)[i] for i in (0, 2, 3))
+    assert re.findall(r"([\d,]+) nodes", heads) == ["60", "600", "5,000"]
+    cells = [re.findall(r"<td[^>]*>([^<]*)", one)[1::4] for one in body]
+    assert cells == [["0.6 %", "6.0 %", "\u2013"], ["0.6 %", "\u2013", "50.0 %"]]
+    assert table.count("waited for budget") == 3
+
+
+def test_a_difference_at_the_matched_share_says_of_how_many_seeds() -> None:
+    made = samples.runs()
+    for job, figures in made.items():
+        more = 0.9 if job.system == "captain-api" else 0.0
+        spread = np.linspace(0.0, 0.001, 10) + np.where(np.arange(10) < 3, more, 0.0)
+        figures["throttled"] = figures["throttled"] + spread
+
+    text = page_html(_report(samples.board(made)))
+    summary = text[text.index("<h2>At 5") : text.index("The registered tests")]
+
+    assert summary.count("<small>7 seeds</small>") == 1
+    assert summary.count("<small>10 seeds</small>") == 2
 
 
 def test_the_page_needs_nothing_from_elsewhere() -> None:
