@@ -54,7 +54,9 @@ def show(done: Replay, path: Path | None) -> None:
     console.print("thr.: periods above the limit; chg.: changes since the row above")
     console.print(table)
     if path is not None:
-        console.print(f"All {len(done.rows)} minutes: {path}", soft_wrap=True, markup=False, emoji=False)
+        console.print(
+            f"All {len(done.rows)} minutes: {path}", soft_wrap=True, markup=False, emoji=False
+        )
 
 
 def _short(millicores: int | None) -> str:
