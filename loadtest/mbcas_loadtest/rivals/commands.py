@@ -41,14 +41,20 @@ def replay_trace(  # noqa: PLR0917 - each is a flag.
     except TraceError as error:
         typer.echo(f"{error}", err=True)
         raise typer.Exit(1) from None
-    done = replay(
-        rival,
-        series,
-        knob=knob,
-        declared_millicores=declared_millicores,
-        minutes=minutes,
-        progress_to=sys.stderr if sys.stderr.isatty() else None,
-    )
+    try:
+        done = replay(
+            rival,
+            series,
+            knob=knob,
+            declared_millicores=declared_millicores,
+            minutes=minutes,
+            progress_to=sys.stderr if sys.stderr.isatty() else None,
+        )
+    except MemoryError:
+        size = f"{series.duration_seconds / 60:.0f} minutes of {series.series_id}"
+        message = f"{trace}: {size} are too much for the memory with {rival.name}; see --minutes"
+        typer.echo(message, err=True)
+        raise typer.Exit(1) from None
     if json_path is not None:
         try:
             json_path.write_text(json.dumps(to_json(done)) + "\n", encoding="utf-8")

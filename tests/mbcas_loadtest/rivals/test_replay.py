@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mbcas_loadtest.commands import app
+from mbcas_loadtest.rivals import commands
 from mbcas_loadtest.rivals.catalog import RIVALS
 from mbcas_loadtest.rivals.replay import replay, usage_by_second
 from mbcas_loadtest.rivals.replay_output import to_json
@@ -106,6 +107,23 @@ def test_the_command_prints_a_table_and_writes_every_minute(tmp_path: Path) -> N
     assert (found["rival"], found["series_id"]) == ("vpa", "a/one")
     assert [row["samples"] for row in found["rows"]] == list(range(1, 91))
     assert found["rows"][60]["target"] == 296
+
+
+def test_a_series_that_memory_cannot_hold_ends_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overflow(*_args: object, **_options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(commands, "replay", overflow)
+    trace = write_trace(tmp_path, [(0, 1), (60, 1)])
+
+    done = CliRunner().invoke(app, ["replay", "--rival", "static", "--trace", str(trace)])
+
+    assert done.exit_code == 1
+    assert (
+        "2 minutes of a/one are too much for the memory with static; see --minutes" in done.output
+    )
 
 
 def test_brackets_in_names_are_shown_as_they_are(tmp_path: Path) -> None:
