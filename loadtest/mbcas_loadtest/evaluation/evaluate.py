@@ -147,7 +147,8 @@ def run_all(jobs: Sequence[Job], options: Options, console: Console) -> Results:
         raise typer.Exit(EXIT_INTERRUPTED) from None
     ignored = list(dict.fromkeys(options.cache.ignored))
     if ignored:
-        console.print(f"Of no use and made anew: {len(ignored)} kept files, first {ignored[0]}")
+        line = f"Kept files of no use, made anew: {len(ignored)}; the first: {ignored[0]}"
+        console.print(line, highlight=False, soft_wrap=True)
     return results
 
 
