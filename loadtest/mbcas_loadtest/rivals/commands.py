@@ -11,7 +11,7 @@ from mbcas_loadtest.rivals.catalog import RIVALS
 from mbcas_loadtest.rivals.replay import replay
 from mbcas_loadtest.rivals.replay_output import show, to_json
 from mbcas_loadtest.simulation.system import Rival
-from mbcas_loadtest.workloads.traces import GapError, TraceError, read_series
+from mbcas_loadtest.workloads.traces import GapError, Series, TraceError, read_series
 
 
 def replay_trace(  # noqa: PLR0917 - each is a flag.
@@ -33,14 +33,7 @@ def replay_trace(  # noqa: PLR0917 - each is a flag.
     _check_numbers(rival, knob, declared_millicores)
     if json_path is not None and not json_path.absolute().parent.is_dir():
         raise typer.BadParameter(f"--json {json_path}: there is no such folder to write it to")
-    try:
-        series = read_series(trace, series_id, column="cpu_millicores", may_gap=may_gap)
-    except GapError as error:
-        typer.echo(f"{error}; --may-gap replays it all the same", err=True)
-        raise typer.Exit(1) from None
-    except TraceError as error:
-        typer.echo(f"{error}", err=True)
-        raise typer.Exit(1) from None
+    series = _read(trace, series_id, may_gap=may_gap)
     try:
         done = replay(
             rival,
@@ -62,6 +55,17 @@ def replay_trace(  # noqa: PLR0917 - each is a flag.
             typer.echo(f"{json_path}: cannot be written: {error.strerror}", err=True)
             raise typer.Exit(1) from None
     show(done, json_path)
+
+
+def _read(trace: Path, series_id: str | None, *, may_gap: bool) -> Series:
+    try:
+        return read_series(trace, series_id, column="cpu_millicores", may_gap=may_gap)
+    except GapError as error:
+        typer.echo(f"{error}; --may-gap replays it all the same", err=True)
+        raise typer.Exit(1) from None
+    except TraceError as error:
+        typer.echo(f"{error}", err=True)
+        raise typer.Exit(1) from None
 
 
 def _check_numbers(rival: Rival, knob: float | None, declared_millicores: int | None) -> None:
