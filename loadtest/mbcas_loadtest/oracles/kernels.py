@@ -16,12 +16,7 @@ from mbcas_core.units import (
     IntArray,
 )
 from mbcas_loadtest.compiled import compiled
-from mbcas_loadtest.plant.kernels import (
-    KEPT_LEAST_USEC,
-    KEPT_PER_REQUEST,
-    KEPT_USEC,
-    SLICE_USEC,
-)
+from mbcas_loadtest.plant.kernels import kept_usec
 
 CANDIDATES = 20
 """Limits among which each pass looks for the first that holds."""
@@ -44,16 +39,6 @@ class Known(NamedTuple):
     applied_burst_usec: FloatArray
     kept_usec: float
     has_burst: bool
-
-
-@compiled
-def kept_usec(quota_usec: float, threads: float, request_usec: float) -> float:
-    """Returns what a container's CPUs keep beyond a period: `recursion.mean_kept_usec`."""
-    idle = min(KEPT_LEAST_USEC + KEPT_PER_REQUEST * request_usec, KEPT_USEC)
-    busy_share = min(quota_usec / _PERIOD_USEC, threads)
-    if threads > 1:
-        return idle * min(threads, 1 + busy_share)
-    return idle + min(busy_share, 1.0) * (SLICE_USEC / 2 - idle)
 
 
 class First(NamedTuple):

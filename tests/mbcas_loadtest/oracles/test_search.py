@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from mbcas_core.units import FloatArray
-from mbcas_loadtest.oracles.kernels import kept_usec
 from mbcas_loadtest.oracles.search import Stretch, count_throttled, find_least_limit
 from mbcas_loadtest.plant.recursion import (
     PlantInput,
@@ -197,16 +196,3 @@ def _write(stretch: Stretch, limits: FloatArray, *, in_force_millicores: float) 
         )
         state = step(state, given, cpus=1_000.0)
     return state
-
-
-@pytest.mark.parametrize("threads", [0.5, 1.0, 4.0])
-@pytest.mark.parametrize("request_usec", [0.0, 1_000.0, 50_000.0])
-def test_cpus_keep_what_the_plants_keep(threads: float, request_usec: float) -> None:
-    quotas = np.array([1_000.0, 40_000.0, 100_000.0, 250_000.0, 800_000.0])
-
-    kept = [kept_usec(quota, threads, request_usec) for quota in quotas.tolist()]
-
-    plants = mean_kept_usec(
-        quota_usec=quotas, threads=np.full(5, threads), request_usec=np.full(5, request_usec)
-    )
-    assert kept == plants.tolist()
