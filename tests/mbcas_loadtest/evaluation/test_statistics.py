@@ -60,6 +60,13 @@ def test_equal_systems_do_not_differ() -> None:
     assert (found.mean_difference, found.p_value, found.p_welch) == (0.0, 1.0, 1.0)
 
 
+def test_one_side_alone_may_be_constant() -> None:
+    """All of one side at a bound; a warning would fail this test."""
+    found = compare(np.full(4, 0.5), np.array([0.6, 0.7, 0.55, 0.65]))
+
+    assert found.p_welch == pytest.approx(0.0305, abs=1e-3)
+
+
 def test_seeds_without_a_value_take_no_part() -> None:
     whole = compare(LAEVO[2:], DEXTRO[2:])
 
