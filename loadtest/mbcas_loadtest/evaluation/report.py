@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import platform
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -84,8 +85,9 @@ class Report:
     goods: dict[str, int]
     speeds: dict[str, float]
     """Seconds per container-hour of each system, on one core of this machine."""
-    counts: dict[str, int]
-    """Violations of MBCAS's own rules and what else the runs counted, summed."""
+    counts: dict[str, dict[str, int]]
+    """Violations of MBCAS's rules, and what else the runs of each system counted, summed. Who shares
+    by another rule violates what that rule does not promise."""
     failed: dict[str, str]
     """Runs that ended in an error, by label."""
     ignored: tuple[str, ...]
@@ -233,12 +235,12 @@ def _best_at_end(board: Board) -> dict[str, list[str]]:
     return found
 
 
-def _counts(results: Results) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for counts in results.counts.values():
-        for name, count in counts.items():
-            total[name] = total.get(name, 0) + count
-    return dict(sorted(total.items()))
+def _counts(results: Results) -> dict[str, dict[str, int]]:
+    total: dict[str, Counter[str]] = {}
+    for job, counts in results.counts.items():
+        if counts:
+            total.setdefault(job.system, Counter()).update(counts)
+    return {system: dict(sorted(total[system].items())) for system in sorted(total)}
 
 
 def _versions() -> dict[str, str]:
