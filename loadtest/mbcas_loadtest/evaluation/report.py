@@ -86,8 +86,8 @@ class Report:
     speeds: dict[str, float]
     """Seconds per container-hour of each system, on one core of this machine."""
     counts: dict[str, dict[str, int]]
-    """Violations of MBCAS's rules, and what else the runs of each system counted, summed. Who shares
-    by another rule violates what that rule does not promise."""
+    """Violations of MBCAS's rules, and what else each system's runs counted, summed. Who shares by
+    another rule violates what that rule does not promise."""
     failed: dict[str, str]
     """Runs that ended in an error, by label."""
     ignored: tuple[str, ...]
