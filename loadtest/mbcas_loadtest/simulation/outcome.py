@@ -7,8 +7,6 @@ world are paired entry by entry. Ratios are left to whoever reads this, who know
 
 import io
 import json
-import os
-import tempfile
 import zipfile
 import zlib
 from dataclasses import dataclass, field, fields
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 
 from mbcas_core.units import FloatArray
 from mbcas_loadtest.errors import SimulationError
+from mbcas_loadtest.pages.files import write_atomically
 
 VERSION = 2
 
@@ -140,16 +139,7 @@ class Outcome:
         }
         content = io.BytesIO()
         np.savez_compressed(content, head=np.array(json.dumps(head)), **arrays)  # type: ignore[arg-type] # Its stub takes no names but its own.
-        # Of a name of its own: two processes may write the same outcome at once.
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content.getvalue())
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_atomically(path, content.getvalue())
 
 
 _DAMAGE = (

@@ -10,6 +10,7 @@ from mbcas_loadtest.oracles.churn import Churn
 from mbcas_loadtest.oracles.plan import count_changes, find_plans, plan_at
 from mbcas_loadtest.oracles.search import Stretch, find_known_work
 from mbcas_loadtest.oracles.stays import (
+    LEVELS,
     WAIT_SLOTS_MAX,
     Stays,
     cut_slots,
@@ -152,19 +153,23 @@ def test_a_plan_keeps_its_promise_when_it_is_run_in_one_piece() -> None:
     assert count_changes(limit[1:, None]).item() <= 5
 
 
-def test_levels_hold_what_single_slots_need_and_one_that_throttles_nothing() -> None:
-    world = make_world(draw_stretch(5, 600, (1, 1)))
-    slots = cut_slots(find_known_work(world)[:, 0, 0])
-
-    stays = find_stays(
-        slots,
-        threads=4.0,
+def _find(slots_usec: FloatArray, *, threads: float, levels: int = LEVELS) -> Stays:
+    return find_stays(
+        slots_usec,
+        threads=threads,
         max_backlog_usec=np.inf,
         request_usec=0.0,
         tau_ratio=0.05,
         has_burst=False,
-        levels=6,
+        levels=levels,
     )
+
+
+def test_levels_hold_what_single_slots_need_and_one_that_throttles_nothing() -> None:
+    world = make_world(draw_stretch(5, 600, (1, 1)))
+    slots = cut_slots(find_known_work(world)[:, 0, 0])
+
+    stays = _find(slots, threads=4.0, levels=6)
 
     assert slots.shape == (150, 4)
     assert (np.diff(stays.level_millicores) > 0).all()
@@ -211,14 +216,7 @@ def test_nothing_is_unmet_where_a_stay_of_a_minute_is_enough() -> None:
 def test_an_unmet_stay_is_what_a_plain_run_says_from_every_slot() -> None:
     slots = cut_slots(_overfull(quiet_slots=5)[:, 0, 0])
 
-    stays = find_stays(
-        slots,
-        threads=1.0,
-        max_backlog_usec=np.inf,
-        request_usec=0.0,
-        tau_ratio=0.05,
-        has_burst=False,
-    )
+    stays = _find(slots, threads=1.0)
 
     waits, end = 0.0, 2
     while end == 2 or waits > 1.0:
